@@ -1,0 +1,1 @@
+"""ecgbench: how robust is this ECG classifier really?"""

@@ -1,0 +1,164 @@
+"""Signals in memory: a batch, a split, a task. Nothing here knows a file or assumes leads and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ecgbench.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of signals; indexing subsets every field.
+
+    `x` (n, *shape) float32; `y` (n,) int64; `mask` (n, ...) bool, broadcastable to `x`, True where an attack
+    may write; `ids` (n,) int64, stable sample numbers; `scale` (n,) float32, physical unit per unit of `x`.
+    """
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor
+    ids: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(None if value is None else value[rows] for value in values))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same rows on `device`."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(None if value is None else value.to(device) for value in values))
+
+
+@dataclass(frozen=True)
+class Samples(Batch):
+    """A whole split.
+
+    `group` (n,) int64 is the patient or record of each sample, None where samples are independent;
+    `weight` (n,) float32 is how often metrics count each sample.
+    """
+
+    group: Tensor | None
+    weight: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        y: Tensor,
+        *,
+        mask: Tensor | None = None,
+        ids: Tensor | None = None,
+        scale: Tensor | None = None,
+        group: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Samples:
+        """A checked split; what is left out is a full mask, ids 0..n-1, scale 1, weight 1 and no group.
+
+        Raises DataError where shapes or types disagree, or a value is not finite.
+        """
+        n = len(y)
+        samples = cls(
+            x=x,
+            y=y,
+            mask=torch.ones(n, *[1] * (x.ndim - 1), dtype=torch.bool) if mask is None else mask,
+            ids=torch.arange(n) if ids is None else ids,
+            scale=torch.ones(n) if scale is None else scale,
+            group=group,
+            weight=torch.ones(n) if weight is None else weight,
+        )
+        samples.check()
+        return samples
+
+    def check(self) -> None:
+        """Raises DataError with the first fault found."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.dtype != kind:
+                raise DataError(f"{name} has type {value.dtype}; expected {kind}.")
+            if len(value) != len(self.y):
+                raise DataError(f"{name} has {len(value)} rows for {len(self.y)} labels.")
+        if self.mask.ndim != self.x.ndim or any(
+            have not in (1, want) for have, want in zip(self.mask.shape, self.x.shape, strict=True)
+        ):
+            raise DataError(f"mask of shape {tuple(self.mask.shape)} does not fit x {tuple(self.x.shape)}.")
+        if len(self) and not bool(torch.isfinite(self.x.sum(dtype=torch.float64))):
+            row = int((~torch.isfinite(self.x).flatten(1).all(1)).nonzero()[0])
+            raise DataError(f"sample {int(self.ids[row])} holds a value that is not finite (NaN or infinity).")
+
+
+_KINDS = {
+    "x": torch.float32,
+    "y": torch.int64,
+    "mask": torch.bool,
+    "ids": torch.int64,
+    "scale": torch.float32,
+    "group": torch.int64,
+    "weight": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification problem, ready to train and attack; never a path.
+
+    `bounds` is the valid range of x or None; `unit` is the unit of x and `physical` that of `x * scale`;
+    `rate` in Hz; `notes` are facts that must stand beside every score, such as "intra-patient".
+    `weighting` says in words what `test.weight` means. `skip_unpredicted` leaves a class that nobody predicts
+    out of the mean precision (as some studies do) instead of counting it as 0.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Samples
+    val: Samples
+    test: Samples
+    bounds: tuple[float, float] | None = None
+    unit: str = "1"
+    physical: str | None = None
+    rate: float | None = None
+    notes: tuple[str, ...] = ()
+    weighting: str = "every sample counts once"
+    skip_unpredicted: bool = False
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        for part in ("train", "val", "test"):
+            samples: Samples = getattr(self, part)
+            y = samples.y
+            if len(y) and (int(y.min()) < 0 or int(y.max()) >= len(self.classes)):
+                raise DataError(f"{self.name} {part}: a label lies outside 0..{len(self.classes) - 1}.")
+            if self.bounds and len(y) and not _within(samples.x, self.bounds):
+                raise DataError(f"{self.name} {part}: a signal leaves the stated range {self.bounds}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.test.x.shape[1:])
+
+    def limited(self, n: int | None) -> Task:
+        """The task with at most `n` test samples, spread over the classes in proportion, lowest ids first."""
+        if n is None or n >= len(self.test):
+            return self
+        place = torch.empty(len(self.test), dtype=torch.float64)
+        for label in self.test.y.unique():
+            rows = (self.test.y == label).nonzero().squeeze(1)
+            rows = rows[self.test.ids[rows].argsort(stable=True)]
+            place[rows] = (torch.arange(len(rows), dtype=torch.float64) + 0.5) / len(rows)
+        chosen = place.argsort(stable=True)[:n].sort().values
+        return replace(self, test=self.test[chosen])
+
+
+def _within(x: Tensor, bounds: tuple[float, float]) -> bool:
+    low, high = torch.aminmax(x)
+    return bounds[0] <= float(low) and float(high) <= bounds[1]

@@ -1,0 +1,44 @@
+"""The loop of iterative attacks, written once: look, drop the fallen, step.
+
+An attack is its own update rule; fallen rows leave delta, ball, state and batch together, at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecgbench.threat import Ball
+from ecgbench.trial import Loss, Trial
+
+State = tuple[Any, ...]
+"""What a rule carries from step to step: tensors of one row per sample, and plain numbers."""
+Step = Callable[[Ball, Tensor, Tensor, State], tuple[Tensor, State]]
+"""ball, delta, gradient, state -> next delta (inside the ball), next state."""
+
+
+def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, state: State = ()) -> Tensor:
+    """Walk `steps` steps from `start` (n, *shape): one gradient each and a last look at the end.
+
+    Returns delta (n, *shape): the first adversarial iterate of rows that fell, the last one of the others.
+    """
+    answer = start.clone()
+    rows = torch.arange(len(trial), device=start.device)
+    delta = start
+    for _ in range(steps):
+        hit, gradient = trial.gradient(delta, loss)
+        if bool(hit.any()):
+            answer[rows] = delta
+            stay = (~hit).nonzero().squeeze(1)
+            rows, delta, gradient, trial = rows[stay], delta[stay], gradient[stay], trial[stay]
+            state = tuple(part[stay] if isinstance(part, Tensor) else part for part in state)
+            if not len(rows):
+                return answer
+        delta, state = step(trial.ball, delta, gradient, state)
+    if trial.watch:
+        trial.scores(delta)
+    answer[rows] = delta
+    return answer

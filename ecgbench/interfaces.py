@@ -1,0 +1,114 @@
+"""The four kinds of plugin. Each plugin is a value: a frozen dataclass whose fields are its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.data import Task
+from ecgbench.dataroot import DataRoot, Remote
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench.threat import Threat
+from ecgbench.trial import Trial
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a run on a dataset uses unless told otherwise; eps in the unit of `threat`."""
+
+    threat: Threat
+    epsilons: tuple[float, ...]
+    headline: float
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Recordings, as a task.
+
+    `defaults` stands apart from the task so that a run is planned without loading a signal; `remote` says
+    where the files can be downloaded, None for an embedded set.
+    """
+
+    defaults: ClassVar[Defaults]
+    remote: ClassVar[Remote | None] = None
+
+    def files(self, root: DataRoot) -> Mapping[str, Path]:
+        """The files that `load` reads, by a name that is the same on every machine; {} if embedded.
+
+        Their content is part of the identity of every result. Raises DataError where one is missing.
+        """
+        return {}
+
+    def load(self, root: DataRoot) -> Task:
+        """The task, same values at every call. Raises DataError for damaged or missing recordings."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An architecture; `default_dataset` names an embedded dataset it can be tried on at once."""
+
+    default_dataset: ClassVar[str]
+
+    def build(self, task: Task) -> Module:
+        """A fresh module, x (n, *shape) -> logits (n, classes); called inside a seeded fork of torch's RNG."""
+        ...
+
+    def unfit(self, task: Task) -> str | None:
+        """Why the model cannot serve this task, in one sentence; None if it can."""
+        return None
+
+
+@runtime_checkable
+class Defense(Protocol):
+    """A way to train a victim, or to wrap one.
+
+    `base` is a defense whose trained weights this one starts from: the host trains or finds them first.
+    """
+
+    @property
+    def base(self) -> Defense | None:
+        return None
+
+    def wrap(self, module: Module, task: Task) -> Module:
+        """The architecture that is trained and attacked: `module`, or a module round it."""
+        return module
+
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        """Train the wrapped module (fresh, or with the base's weights) and give it back."""
+        ...
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A way to perturb the rows of a trial.
+
+    `access` "score" never sees a gradient. `minimal` attacks seek the smallest perturbation: they run once,
+    at the largest eps, and the table per eps is read from the size of what they found.
+    """
+
+    access: ClassVar[Literal["gradient", "score"]] = "gradient"
+    minimal: ClassVar[bool] = False
+
+    @property
+    def source(self) -> Defense | None:
+        """The defense of a second victim that the attack needs, of the same model; None for most."""
+        return None
+
+    def unfit(self, task: Task, threat: Threat) -> str | None:
+        """Why the attack cannot run here, in one sentence; None if it can."""
+        return None
+
+    def reach(self, eps: float) -> float | None:
+        """How far its steps can carry it, in the unit of `eps`; None where that has no meaning."""
+        return None
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        """The perturbation delta (n, *shape) of every row, inside `trial.ball`; x + delta is adversarial."""
+        ...

@@ -1,0 +1,64 @@
+"""What a long job tells while it works, and what it keeps so that a killed one can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One finished epoch of a training: number from 1, of how many, mean loss, score on validation."""
+
+    number: int
+    of: int
+    loss: float
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Progress of an attack: samples done of those standing at this eps, and where eps is in its grid."""
+
+    eps: float
+    position: int
+    of: int
+    done: int
+    standing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line for whoever watches."""
+
+    text: str
+
+
+Progress = Epoch | Swept | Note
+State = dict[str, Tensor]
+"""Tensors by name; numbers travel as tensors of one element."""
+
+
+class Journal:
+    """Tells progress as values and keeps one state per chapter; this one listens and keeps nothing."""
+
+    def __init__(self, tell: Callable[[Progress], None] | None = None) -> None:
+        self._tell = tell
+
+    def tell(self, progress: Progress) -> None:
+        """Say how far the job is."""
+        if self._tell is not None:
+            self._tell(progress)
+
+    def keep(self, state: State) -> None:
+        """Replace the kept state, all or nothing."""
+
+    def kept(self) -> State | None:
+        """What an earlier, killed job kept; None at a fresh start."""
+        return None
+
+    def chapter(self, name: str) -> Journal:
+        """A journal with a state of its own, for a job of several parts."""
+        return self

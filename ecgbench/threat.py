@@ -1,0 +1,187 @@
+"""What an attacker may do to a signal.
+
+A `Threat` states the rules without a size; `around` turns it into a `Ball` for given rows. The ball owns all
+geometry (size, projection, steepest step, random point), so an attack is written once for every norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ecgbench.data import Batch
+from ecgbench.errors import EcgbenchError, UnknownNameError
+from ecgbench.keyed import Keyed
+
+Norm = Literal["linf", "l2"]
+TOLERANCE = 1e-5  # of eps, for the size of a float32 perturbation; of the range's ends, for the bounds
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The rules: a norm, whether the sample's mask and the task's bounds bind, the unit of eps, the goal.
+
+    `unit` is "native" (the unit of x) or "physical" (the task's physical unit, turned into each sample's own
+    unit by `Batch.scale`); a unit's own name, such as "mV", means physical and is checked against the task.
+    Without `target` a sample falls when it leaves its class; with one, samples of the `source` classes
+    (all other classes, if empty) fall when they are predicted as `target`.
+    """
+
+    norm: Norm
+    mask: bool = True
+    bounds: bool = True
+    unit: str = "native"
+    source: tuple[str, ...] = ()
+    target: str | None = None
+
+    def around(self, batch: Batch, eps: float, bounds: tuple[float, float] | None = None) -> Ball:
+        """The ball of radius `eps` round each row of `batch`; `bounds` is the valid range of x."""
+        ones = [1] * (batch.x.ndim - 1)
+        radius = torch.full((len(batch), *ones), float(eps), device=batch.x.device)
+        if self.unit != "native":
+            radius = radius / batch.scale.view(-1, *ones)
+        reach = radius if self.norm == "linf" else torch.full_like(radius, torch.inf)
+        low, high = -reach, reach
+        if self.bounds and bounds is not None:
+            low, high = torch.maximum(low, bounds[0] - batch.x), torch.minimum(high, bounds[1] - batch.x)
+        if self.mask:
+            low, high = (torch.where(batch.mask, side, 0.0) for side in (low, high))
+        return Ball(self.norm, radius, low, high)
+
+    def aim(self, y: Tensor, classes: Sequence[str]) -> Aim:
+        """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
+        if self.target is None:
+            return Aim(label=y, leave=True, free=torch.ones_like(y, dtype=torch.bool))
+        target = _position(self.target, classes)
+        source = [_position(name, classes) for name in self.source]
+        free = torch.isin(y, torch.tensor(source, device=y.device)) if source else y != target
+        return Aim(label=torch.full_like(y, target), leave=False, free=free & (y != target))
+
+    def check(self, physical: str | None, classes: Sequence[str]) -> None:
+        """Raises EcgbenchError where the rules do not fit a task's physical unit or classes."""
+        if self.unit not in ("native", "physical", physical):
+            known = "only 'native'" if physical is None else f"'native' or {physical!r}"
+            raise EcgbenchError(f"eps cannot be read in {self.unit!r}: this dataset knows {known}.")
+        if self.unit == "physical" and physical is None:
+            raise EcgbenchError("eps cannot be read in a physical unit: this dataset states none.")
+        if self.source and self.target is None:
+            raise EcgbenchError("source classes were given without a target; expected target=<class>.")
+        for name in (*self.source, *([self.target] if self.target else [])):
+            _position(name, classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Per row: the class to leave (`leave`) or to reach, and whether the row is attacked at all.
+
+    `rival`, where set, is the one other class that a loss over a pair of classes looks at.
+    """
+
+    label: Tensor
+    leave: bool
+    free: Tensor
+    rival: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor | slice) -> Aim:
+        rival = None if self.rival is None else self.rival[rows]
+        return Aim(self.label[rows], self.leave, self.free[rows], rival)
+
+    def met(self, predicted: Tensor) -> Tensor:
+        """Which rows have fallen, by predicted class (n,) -> (n,) bool; -1, no prediction at all, is no fall."""
+        return (predicted != self.label) & (predicted >= 0) if self.leave else predicted == self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """All perturbations allowed for given rows.
+
+    `eps` (n, 1, ..., 1) is the radius in the unit of x; `low` and `high`, broadcastable to x, hold what mask
+    and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high, both 0 where nothing may change.
+    """
+
+    norm: Norm
+    eps: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> Ball:
+        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows])
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Norm of each perturbation: (n, *shape) -> (n,)."""
+        flat = delta.flatten(1)
+        return flat.abs().amax(1) if self.norm == "linf" else flat.norm(dim=1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """The nearest point of the ball, in the Euclidean sense, to each row of `delta` (n, *shape)."""
+        boxed = delta.clamp(self.low, self.high)
+        if self.norm == "linf":
+            return boxed
+        outside = (self.size(boxed) > self.eps.flatten()).nonzero().squeeze(1)
+        if not len(outside):
+            return boxed
+        return boxed.index_copy(0, outside, self[outside]._shrink(delta[outside]))
+
+    def _shrink(self, delta: Tensor) -> Tensor:
+        """`clip(t * delta, low, high)` of norm eps, for rows whose clipped point lies outside the sphere.
+
+        That is the nearest point of box and sphere (stationarity of the Lagrangian). The squared norm is
+        concave and piecewise linear in t**2, so Newton's steps from below stay below and end on the root.
+        """
+        square = delta.flatten(1).square()
+        free = (self.low < self.high).expand_as(delta).flatten(1)
+        square = torch.where(free, square, 0.0)
+        if not bool(torch.isfinite(self.high).logical_and(free.view_as(delta)).any()):
+            return self._scaled(delta, self.eps.flatten().square() / square.sum(1))
+        wall = torch.where(delta > 0, self.high, self.low).flatten(1).square()
+        budget = self.eps.flatten().square()
+        t2 = budget / square.sum(1)
+        for _ in range(64):
+            inner = t2[:, None] * square < wall
+            slope = (square * inner).sum(1)
+            spent = torch.where(inner, 0.0, wall).sum(1)
+            better = torch.where(slope > 0, (budget - spent) / slope, t2).clamp(max=1.0)
+            done = bool((better <= t2 * (1 + 1e-6)).all())
+            t2 = torch.maximum(t2, better)
+            if done:
+                break
+        return self._scaled(delta, t2)
+
+    def _scaled(self, delta: Tensor, t2: Tensor) -> Tensor:
+        return (delta * t2.sqrt().view_as(self.eps)).clamp(self.low, self.high)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The step of size 1 that raises a linear loss of this gradient most, 0 where nothing may change."""
+        if self.norm == "linf":
+            return gradient.sign()
+        gradient = torch.where(self.low < self.high, gradient, 0.0)
+        # scaled by its largest entry first: a saturated loss has gradients whose squares underflow
+        gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view_as(self.eps)
+        return gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view_as(self.eps)
+
+    def sample(self, ids: Tensor, shape: Sequence[int], rng: Keyed) -> Tensor:
+        """A random perturbation per row: (n, *shape).
+
+        L-inf: uniform in the cube; L2: uniform direction and uniform radius (a uniform point of a ball in
+        many dimensions lies on its sphere, where small steps crawl). Both then projected on mask and bounds.
+        """
+        if self.norm == "linf":
+            return self.project(self.eps * (2 * rng.at("point").uniform(ids, shape) - 1))
+        direction = self.steepest(rng.at("direction").normal(ids, shape))
+        radius = rng.at("radius").uniform(ids, ()).view_as(self.eps)
+        return self.project(self.eps * radius * direction)
+
+    def contains(self, delta: Tensor) -> Tensor:
+        """Which rows keep every rule within rounding: (n, *shape) -> (n,) bool.
+
+        size <= eps (1 + 1e-5); exactly 0 where nothing may change; x + delta inside the bounds; finite.
+        """
+        slack = TOLERANCE * self.eps
+        walls = torch.where(self.low < self.high, slack, 0.0)
+        boxed = ((delta >= self.low - walls) & (delta <= self.high + walls)).flatten(1).all(1)
+        small = self.size(delta) <= (self.eps + slack).flatten()
+        return boxed & small

@@ -1,0 +1,218 @@
+"""One victim x batch x ball x aim under attack: all that an attack is given.
+
+A trial answers, counts and, while it watches, remembers the first adversarial perturbation of every row.
+Sub-trials (`trial[rows]`, `trial.standing()`) share its memory. State is kept by row, never by sample id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.data import Batch
+from ecgbench.errors import ContractError
+from ecgbench.keyed import Keyed
+from ecgbench.threat import Aim, Ball
+from ecgbench.victim import Victim, classes
+
+Loss = Callable[[Tensor, Aim], Tensor]
+"""Logits (n, classes) and the aim of each row -> (n,), the larger the nearer to a fall."""
+
+
+class Memory:
+    """What a trial has seen, by row: fallen, the perturbation that did it, by which component, at what cost.
+
+    `forwards` and `gradients` count samples, not calls. `draw` numbers the forwards, for randomised victims.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        n, device = len(batch), batch.x.device
+        self.fell = torch.zeros(n, dtype=torch.bool, device=device)
+        self.delta = torch.zeros_like(batch.x)
+        self.by = torch.zeros(n, dtype=torch.int64, device=device)
+        self.components = [""]
+        self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
+        self.gradients = torch.zeros(n, dtype=torch.int64, device=device)
+        self.draw = 0
+
+    def component(self, name: str) -> int:
+        """The number that stands for `name` in `by`."""
+        if name not in self.components:
+            self.components.append(name)
+        return self.components.index(name)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """See the module. `watch=False` (inside a training) remembers nothing and lets nothing fall.
+
+    `source` is the second victim of an attack that asked for one. `by` names the component now at work.
+    """
+
+    victim: Victim
+    batch: Batch
+    ball: Ball
+    aim: Aim
+    rng: Keyed
+    memory: Memory
+    rows: Tensor
+    watch: bool = True
+    source: Victim | None = None
+    by: str = ""
+    gradients_allowed: bool = True
+
+    @classmethod
+    def begin(
+        cls,
+        victim: Victim,
+        batch: Batch,
+        ball: Ball,
+        aim: Aim,
+        rng: Keyed,
+        *,
+        watch: bool = True,
+        source: Victim | None = None,
+        gradients_allowed: bool = True,
+    ) -> Trial:
+        """A trial with nothing seen yet; `rng` feeds a randomised victim, not the attack."""
+        return cls(
+            victim=victim,
+            batch=batch,
+            ball=ball,
+            aim=aim,
+            rng=rng,
+            memory=Memory(batch),
+            rows=torch.arange(len(batch), device=batch.x.device),
+            watch=watch,
+            source=source,
+            gradients_allowed=gradients_allowed,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Trial:
+        return replace(
+            self,
+            batch=self.batch[rows],
+            ball=self.ball[rows],
+            aim=self.aim[rows],
+            rows=self.rows[rows],
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.batch.x.shape[1:])
+
+    @property
+    def fell(self) -> Tensor:
+        """Which of these rows have fallen, (n,) bool."""
+        return self.memory.fell[self.rows]
+
+    def standing(self) -> Trial:
+        """The rows that have not fallen: the sub-trial of a further restart or component."""
+        return self if not self.watch else self[(~self.fell).nonzero().squeeze(1)]
+
+    def named(self, component: str) -> Trial:
+        """The same trial, its further falls recorded under `component`."""
+        return replace(self, by=component)
+
+    def toward(self, rival: Tensor) -> Trial:
+        """The same trial for a loss over pairs: `rival` (n,) is the other class of each row."""
+        return replace(self, aim=replace(self.aim, rival=rival))
+
+    def best(self, delta: Tensor) -> Tensor:
+        """The remembered perturbation of rows that fell, `delta` (n, *shape) of the others."""
+        fell = self.fell
+        if not bool(fell.any()):
+            return delta
+        return torch.where(fell.view(-1, *[1] * len(self.shape)), self.memory.delta[self.rows], delta)
+
+    def scores(self, delta: Tensor) -> Tensor:
+        """Logits (n, classes) at `delta` (n, *shape), without autograd."""
+        with torch.no_grad():
+            logits = self._ask(delta)
+            self._look(logits, delta)
+            return logits
+
+    def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """One forward, one gradient: which rows are adversarial at `delta`, (n,) bool, and dloss/ddelta.
+
+        Raises ContractError for an attack that said it needs scores only.
+        """
+        if not self.gradients_allowed:
+            raise ContractError("an attack with access 'score'", "no gradient to be asked for", "one")
+        point = delta.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self._ask(point)
+            value = loss(logits, self.aim).sum()
+        (grad,) = torch.autograd.grad(value, point)
+        self.memory.gradients[self.rows] += 1
+        return self._look(logits.detach(), delta), grad
+
+    def module(self) -> Module:
+        """The victim as `module(x) -> logits`, for a foreign loop that owns its steps; calls are counted.
+
+        Rows are known where as many come as the trial has, in order; a foreign loop that picks rows itself
+        is counted in the mean and remembered nowhere.
+        """
+        return _Tap(self)
+
+    def _ask(self, delta: Tensor) -> Tensor:
+        self.memory.forwards[self.rows] += 1
+        return self.victim.logits(self.batch.x + delta, self.batch, self._next_draw())
+
+    def _next_draw(self) -> Keyed:
+        if not self.victim.takes_rng:
+            return self.rng
+        self.memory.draw += 1
+        return self.rng.at(self.memory.draw)
+
+    def _look(self, logits: Tensor, delta: Tensor) -> Tensor:
+        """Which rows are adversarial now; new ones that lie in their ball are remembered."""
+        hit = self.aim.met(classes(logits))
+        if not self.watch:
+            return torch.zeros_like(hit)
+        if bool(hit.any()):
+            at = hit.nonzero().squeeze(1)
+            at = at[self.ball[at].contains(delta[at])]
+            hit = torch.zeros_like(hit).index_fill(0, at, True)
+            at = at[~self.memory.fell[self.rows[at]]]
+            rows = self.rows[at]
+            self.memory.fell[rows] = True
+            self.memory.delta[rows] = delta[at]
+            self.memory.by[rows] = self.memory.component(self.by)
+        return hit
+
+
+class _Tap(Module):
+    """A trial that looks like the bare module."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self.trial = trial
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        trial = self.trial
+        known = len(x) == len(trial)
+        if torch.is_grad_enabled() and x.requires_grad:
+            if not trial.gradients_allowed:
+                raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
+            x.register_hook(self._count_gradient)
+        if not known:
+            share = len(x) / max(1, len(trial))
+            trial.memory.forwards[trial.rows] += round(share)
+            raise ContractError("a foreign attack", f"batches of {len(trial)} rows", f"{len(x)}")
+        trial.memory.forwards[trial.rows] += 1
+        logits = trial.victim.logits(x, trial.batch, trial._next_draw())
+        trial._look(logits.detach(), x.detach() - trial.batch.x)
+        return logits
+
+    def _count_gradient(self, grad: Tensor) -> None:
+        self.trial.memory.gradients[self.trial.rows] += 1

@@ -1,0 +1,92 @@
+"""A trained module as attacks and metrics meet it: in eval mode, asked for logits, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.data import Batch
+from ecgbench.errors import ContractError
+from ecgbench.keyed import Keyed
+
+CHUNK_BYTES = 3 << 19
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A module and how to call it.
+
+    The module maps x (n, *shape) to logits (n, classes). It may ask for the mask (`takes_mask = True`, called
+    `module(x, mask)`) or for keyed randomness and sample ids (`takes_rng = True`, called with `rng=` a
+    `Keyed` that is new at every forward, and `ids=`).
+    """
+
+    module: Module
+    takes_mask: bool = field(init=False)
+    takes_rng: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_mask", bool(getattr(self.module, "takes_mask", False)))
+        object.__setattr__(self, "takes_rng", bool(getattr(self.module, "takes_rng", False)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weights are."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    def logits(self, x: Tensor, batch: Batch, rng: Keyed) -> Tensor:
+        """Logits (n, classes) of `x` in place of `batch.x`; `rng` is used by a randomised module only."""
+        args = (x, batch.mask) if self.takes_mask else (x,)
+        logits = self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
+        if logits.ndim != 2 or len(logits) != len(x):
+            raise ContractError(
+                type(self.module).__name__, f"logits of shape ({len(x)}, classes)", f"{tuple(logits.shape)}"
+            )
+        return logits
+
+    def predict(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
+        """Predicted class (n,) int64; -1 where a logit is not finite.
+
+        A randomised module answers with the class most of `draws` fresh draws agree on.
+        """
+        with torch.no_grad():
+            if not self.takes_rng:
+                return classes(self.logits(x, batch, rng))
+            answers = [classes(self.logits(x, batch, rng.at("draw", draw))) for draw in range(draws)]
+            return torch.stack(answers).mode(0).values
+
+
+def classes(logits: Tensor) -> Tensor:
+    """Predicted class of each row: (n, classes) -> (n,), -1 where a logit is not finite."""
+    predicted = logits.argmax(1)
+    if bool(torch.isfinite(logits.sum())):
+        return predicted
+    return torch.where(torch.isfinite(logits).all(1), predicted, -1)
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[Victim]:
+    """The module as a victim in eval mode; every submodule's own mode comes back afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield Victim(module)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def frozen(module: Module) -> Victim:
+    """The module as a victim for good: eval mode, weights without gradients."""
+    return Victim(module.eval().requires_grad_(False))
+
+
+def chunks(rows: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+    """`rows` (n,) in pieces of a fixed number of bytes of signal, so results do not depend on the machine."""
+    row_bytes = 4 * max(1, int(torch.Size(shape).numel()))
+    return list(rows.split(max(1, CHUNK_BYTES // row_bytes))) if len(rows) else []

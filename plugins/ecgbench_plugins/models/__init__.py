@@ -1,0 +1,1 @@
+"""Built-in plugins of ecgbench, reached through entry points only."""
