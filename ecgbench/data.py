@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -29,13 +30,15 @@ class Batch:
         return len(self.y)
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
-        values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(None if value is None else value[rows] for value in values))
+        return self._each(lambda value: value[rows])
 
     def to(self, device: torch.device | str) -> Self:
         """The same rows on `device`."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(None if value is None else value.to(device) for value in values))
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if value is None else change(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ An attack is its own update rule; fallen rows leave delta, ball, state and batch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -38,7 +38,21 @@ def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, sta
             if not len(rows):
                 return answer
         delta, state = step(trial.ball, delta, gradient, state)
-    if trial.watch:
-        trial.scores(delta)
+    trial.look(delta)
     answer[rows] = delta
     return answer
+
+
+def in_turn(trial: Trial, parts: Iterable[Callable[[Trial, Tensor], Tensor]]) -> Tensor:
+    """Run the parts of an attack (restarts, losses, components), each on the rows still standing.
+
+    A part gets the sub-trial and its rows' places in `trial` (m,), and gives delta (m, *shape). A fallen row
+    keeps the perturbation that felled it, any other that of the last part.
+    """
+    answer = torch.zeros_like(trial.batch.x)
+    for part in parts:
+        at = (~trial.fell).nonzero().squeeze(1)
+        if not len(at):
+            break
+        answer[at] = part(trial[at], at)
+    return trial.best(answer)

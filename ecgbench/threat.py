@@ -185,3 +185,9 @@ class Ball:
         boxed = ((delta >= self.low - walls) & (delta <= self.high + walls)).flatten(1).all(1)
         small = self.size(delta) <= (self.eps + slack).flatten()
         return boxed & small
+
+
+def _position(name: str, classes: Sequence[str]) -> int:
+    if name not in classes:
+        raise UnknownNameError("class", name, classes)
+    return list(classes).index(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Aim, Ball
 from ecgbench.victim import Victim, classes
 
+Watch = Literal["first", "last", "never"]
 Loss = Callable[[Tensor, Aim], Tensor]
 """Logits (n, classes) and the aim of each row -> (n,), the larger the nearer to a fall."""
 
@@ -48,7 +50,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trial:
-    """See the module. `watch=False` (inside a training) remembers nothing and lets nothing fall.
+    """See the module. `watch` says which points count as found: "first", every point the victim is asked about;
+    "last", only those an attack presents by `look`; "never" (inside a training), none, and nothing falls.
 
     `source` is the second victim of an attack that asked for one. `by` names the component now at work.
     """
@@ -60,7 +63,7 @@ class Trial:
     rng: Keyed
     memory: Memory
     rows: Tensor
-    watch: bool = True
+    watch: Watch = "first"
     source: Victim | None = None
     by: str = ""
     gradients_allowed: bool = True
@@ -74,7 +77,7 @@ class Trial:
         aim: Aim,
         rng: Keyed,
         *,
-        watch: bool = True,
+        watch: Watch = "first",
         source: Victim | None = None,
         gradients_allowed: bool = True,
     ) -> Trial:
@@ -116,7 +119,7 @@ class Trial:
 
     def standing(self) -> Trial:
         """The rows that have not fallen: the sub-trial of a further restart or component."""
-        return self if not self.watch else self[(~self.fell).nonzero().squeeze(1)]
+        return self[(~self.fell).nonzero().squeeze(1)]
 
     def named(self, component: str) -> Trial:
         """The same trial, its further falls recorded under `component`."""
@@ -137,8 +140,15 @@ class Trial:
         """Logits (n, classes) at `delta` (n, *shape), without autograd."""
         with torch.no_grad():
             logits = self._ask(delta)
-            self._look(logits, delta)
+            self._see(logits, delta, "first")
             return logits
+
+    def look(self, delta: Tensor) -> Tensor:
+        """Present `delta` (n, *shape) as an answer: which rows are adversarial there, (n,) bool; one forward."""
+        if self.watch == "never":
+            return torch.zeros_like(self.fell)
+        with torch.no_grad():
+            return self._see(self._ask(delta), delta, self.watch)
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """One forward, one gradient: which rows are adversarial at `delta`, (n,) bool, and dloss/ddelta.
@@ -153,13 +163,13 @@ class Trial:
             value = loss(logits, self.aim).sum()
         (grad,) = torch.autograd.grad(value, point)
         self.memory.gradients[self.rows] += 1
-        return self._look(logits.detach(), delta), grad
+        return self._see(logits.detach(), delta, "first"), grad
 
     def module(self) -> Module:
         """The victim as `module(x) -> logits`, for a foreign loop that owns its steps; calls are counted.
 
-        Rows are known where as many come as the trial has, in order; a foreign loop that picks rows itself
-        is counted in the mean and remembered nowhere.
+        Rows are known by their place: every call must bring all rows of the trial, in order. A loop that
+        picks rows itself works on `trial[rows]`, or is refused with a ContractError.
         """
         return _Tap(self)
 
@@ -173,10 +183,10 @@ class Trial:
         self.memory.draw += 1
         return self.rng.at(self.memory.draw)
 
-    def _look(self, logits: Tensor, delta: Tensor) -> Tensor:
-        """Which rows are adversarial now; new ones that lie in their ball are remembered."""
+    def _see(self, logits: Tensor, delta: Tensor, watch: Watch) -> Tensor:
+        """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
         hit = self.aim.met(classes(logits))
-        if not self.watch:
+        if self.watch != watch:
             return torch.zeros_like(hit)
         if bool(hit.any()):
             at = hit.nonzero().squeeze(1)
@@ -200,19 +210,16 @@ class _Tap(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         trial = self.trial
-        known = len(x) == len(trial)
+        if len(x) != len(trial):
+            raise ContractError("a foreign attack", f"batches of {len(trial)} rows", f"{len(x)}")
         if torch.is_grad_enabled() and x.requires_grad:
             if not trial.gradients_allowed:
                 raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
             x.register_hook(self._count_gradient)
-        if not known:
-            share = len(x) / max(1, len(trial))
-            trial.memory.forwards[trial.rows] += round(share)
-            raise ContractError("a foreign attack", f"batches of {len(trial)} rows", f"{len(x)}")
         trial.memory.forwards[trial.rows] += 1
         logits = trial.victim.logits(x, trial.batch, trial._next_draw())
-        trial._look(logits.detach(), x.detach() - trial.batch.x)
+        trial._see(logits.detach(), x.detach() - trial.batch.x, "first")
         return logits
 
-    def _count_gradient(self, grad: Tensor) -> None:
+    def _count_gradient(self, _: Tensor) -> None:
         self.trial.memory.gradients[self.trial.rows] += 1

@@ -1,0 +1,251 @@
+"""An attack over growing eps: every perturbation measured, every prediction the host's own.
+
+By default a sample that is wrong when clean is not attacked, what fell stays fallen, and the survivors of the
+whole split are put into new chunks at each eps. A `Protocol` replays others who did it differently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgbench.data import Batch, Task
+from ecgbench.errors import ContractError, EcgbenchError
+from ecgbench.interfaces import Attack
+from ecgbench.journal import Journal, State, Swept
+from ecgbench.keyed import Keyed
+from ecgbench.outcomes import Outcomes
+from ecgbench.threat import TOLERANCE, Ball, Threat
+from ecgbench.trial import Trial
+from ecgbench.victim import Victim, chunks
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an attack's work is counted.
+
+    `success`: a sample falls at the "first" adversarial iterate, or only if the "last" one is adversarial.
+    `sweep`: "growing" attacks survivors of the smaller eps only; "independent" attacks all at every eps.
+    `clean_wrong`: samples wrong when clean are "wrong", unattacked, or "attacked" like any other.
+    """
+
+    success: Literal["first", "last"] = "first"
+    sweep: Literal["growing", "independent"] = "growing"
+    clean_wrong: Literal["wrong", "attacked"] = "wrong"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
+
+    `source` is the second victim of an attack that asked for one.
+    """
+
+    attack: Attack
+    victim: Victim
+    task: Task
+    threat: Threat
+    epsilons: tuple[float, ...]
+    rng: Keyed
+    protocol: Protocol = Protocol()
+    source: Victim | None = None
+    device: str = "cpu"
+
+    def run(self, journal: Journal) -> Outcomes:
+        """Attack the task's test split; a killed sweep goes on after its last finished chunk.
+
+        Raises EcgbenchError for a grid or threat that cannot be, ContractError where a perturbation breaks
+        the threat or a prediction is not finite.
+        """
+        self.threat.check(self.task.physical, self.task.classes)
+        check_grid(self.epsilons)
+        clean = self._clean()
+        aim = self.threat.aim(self.task.test.y, self.task.classes)
+        right = clean == self.task.test.y
+        open_rows = aim.free & right if self.protocol.clean_wrong == "wrong" else aim.free
+        table = _Table.resumed(journal.kept()) or _Table.begun(clean, len(self.epsilons))
+        if self.attack.minimal:
+            self._visit(table, len(self.epsilons) - 1, open_rows, journal)
+            table.carry_all()
+        else:
+            for position in range(table.position, len(self.epsilons)):
+                standing = open_rows
+                if position and self.protocol.sweep == "growing":
+                    standing = open_rows & ~table.fallen[position - 1]
+                    table.carry(position)
+                self._visit(table, position, standing, journal)
+        return self._outcomes(table, clean)
+
+    def _visit(self, table: _Table, position: int, standing: Tensor, journal: Journal) -> None:
+        """Attack the standing samples at one eps, chunk by chunk."""
+        rows = standing.nonzero().squeeze(1)
+        pieces = chunks(rows, self.task.shape)
+        for number, piece in enumerate(pieces[table.chunk :], table.chunk + 1):
+            self._attack(table, position, piece)
+            table.position, table.chunk = position, number
+            journal.keep(table.state())
+            done = min(len(rows), number * len(pieces[0]))
+            journal.tell(Swept(self.epsilons[position], position, len(self.epsilons), done, len(rows)))
+        table.position, table.chunk = position + 1, 0
+
+    def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
+        batch, eps = self.task.test[rows].to(self.device), self.epsilons[position]
+        ball = self.threat.around(batch, eps, self.task.bounds)
+        trial = Trial.begin(
+            self.victim,
+            batch,
+            ball,
+            self.threat.aim(batch.y, self.task.classes),
+            self.rng.at("victim", eps),
+            watch="last" if self.attack.minimal else self.protocol.success,
+            source=self.source,
+            gradients_allowed=self.attack.access == "gradient",
+        )
+        delta = self.attack.perturb(trial, self.rng.at("attack", eps)).detach()
+        if trial.watch == "first":
+            delta = trial.best(delta)
+        measure(self.attack, ball, delta, batch)
+        table.forwards[position, rows] = trial.memory.forwards.cpu()
+        table.gradients[position, rows] = trial.memory.gradients.cpu()
+        table.by[position, rows] = table.components_of(trial)
+        for place in range(position + 1) if self.attack.minimal else [position]:
+            self._judge(table, place, rows, batch, delta)
+
+    def _judge(self, table: _Table, position: int, rows: Tensor, batch: Batch, delta: Tensor) -> None:
+        """The host's own verdict on `delta`, clipped to the ball of this eps where it is larger."""
+        ball = self.threat.around(batch, self.epsilons[position], self.task.bounds)
+        if self.attack.minimal:
+            delta = ball.project(delta)
+        predicted = self._predict(batch, batch.x + delta, "verdict")
+        table.predicted[position, rows] = predicted.cpu()
+        table.fallen[position, rows] = self.threat.aim(batch.y, self.task.classes).met(predicted).cpu()
+        table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
+
+    def _clean(self) -> Tensor:
+        samples = self.task.test
+        pieces = chunks(torch.arange(len(samples)), self.task.shape)
+        batches = (samples[piece].to(self.device) for piece in pieces)
+        return torch.cat([self._predict(batch, batch.x, "clean").cpu() for batch in batches])
+
+    def _predict(self, batch: Batch, x: Tensor, purpose: str) -> Tensor:
+        predicted = self.victim.predict(x, batch, self.rng.at(purpose))
+        if bool((predicted < 0).any()):
+            sample = int(batch.ids[predicted < 0][0])
+            raise ContractError(type(self.victim.module).__name__, "finite logits", f"others on sample {sample}")
+        return predicted
+
+    def _outcomes(self, table: _Table, clean: Tensor) -> Outcomes:
+        test = self.task.test
+        group = torch.full_like(test.ids, -1) if test.group is None else test.group
+        return Outcomes(
+            epsilons=np.array(self.epsilons, dtype=np.float64),
+            ids=test.ids.numpy(),
+            y=test.y.numpy().astype(np.int16),
+            group=group.numpy(),
+            weight=test.weight.numpy(),
+            clean=clean.numpy().astype(np.int16),
+            predicted=table.predicted.numpy().astype(np.int16),
+            fallen=table.fallen.numpy(),
+            size=table.size.numpy(),
+            by=table.by.numpy().astype(np.int8),
+            forwards=table.forwards.numpy().astype(np.int32),
+            gradients=table.gradients.numpy().astype(np.int32),
+            components=np.array(table.components),
+        )
+
+
+def check_grid(epsilons: tuple[float, ...]) -> None:
+    """Raises EcgbenchError unless the sizes are finite, above 0 and ascending, each once."""
+    for eps in epsilons:
+        if not 0 < eps < float("inf"):
+            raise EcgbenchError(f"eps {eps!r} given; expected a finite number above 0.")
+    if not epsilons or list(epsilons) != sorted(set(epsilons)):
+        raise EcgbenchError(f"eps grid {list(epsilons)} given; expected ascending values, each once.")
+
+
+def measure(attack: Attack, ball: Ball, delta: Tensor, batch: Batch) -> None:
+    """Raises ContractError, naming the rule and the sample, unless every row of `delta` lies in the ball."""
+    if delta.shape != batch.x.shape:
+        raise ContractError(attack, f"a perturbation of shape {tuple(batch.x.shape)}", f"{tuple(delta.shape)}")
+    if bool(ball.contains(delta).all()):
+        return
+    row = int((~ball.contains(delta)).nonzero()[0])
+    one, inside = delta[row : row + 1], ball[slice(row, row + 1)]
+    sample, eps, size = int(batch.ids[row]), float(inside.eps), float(inside.size(one))
+    if not bool(torch.isfinite(one).all()):
+        expected, got = "finite values", "others"
+    elif size > eps * (1 + TOLERANCE):
+        expected, got = f"{ball.norm} size <= {eps:g}", f"{size:g}"
+    else:
+        expected, got = "no change outside the mask and the bounds", "one"
+    raise ContractError(attack, expected, f"{got} on sample {sample}")
+
+
+@dataclass
+class _Table:
+    """The growing result, shape (e, n) each, and the last finished chunk of the eps at `position`."""
+
+    predicted: Tensor
+    fallen: Tensor
+    size: Tensor
+    by: Tensor
+    forwards: Tensor
+    gradients: Tensor
+    components: list[str]
+    position: int = 0
+    chunk: int = 0
+
+    @classmethod
+    def begun(cls, clean: Tensor, grid: int) -> _Table:
+        """Nothing attacked: everyone predicted as when clean."""
+        zeros = torch.zeros(grid, len(clean), dtype=torch.int64)
+        return cls(
+            predicted=clean.repeat(grid, 1),
+            fallen=zeros.bool(),
+            size=zeros.float(),
+            by=zeros.clone(),
+            forwards=zeros.clone(),
+            gradients=zeros.clone(),
+            components=[""],
+        )
+
+    @classmethod
+    def resumed(cls, state: State | None) -> _Table | None:
+        """The table of an earlier, killed sweep."""
+        if state is None:
+            return None
+        names = bytes(state["components"].tolist()).decode().split("\n")
+        place = state["place"].tolist()
+        return cls(**{name: state[name] for name in _ROWS}, components=names, position=place[0], chunk=place[1])
+
+    def state(self) -> State:
+        """What `resumed` reads."""
+        names = torch.tensor(list("\n".join(self.components).encode()), dtype=torch.uint8)
+        place = torch.tensor([self.position, self.chunk])
+        return {name: getattr(self, name) for name in _ROWS} | {"components": names, "place": place}
+
+    def carry(self, position: int) -> None:
+        """What fell at the eps before stays fallen, by the same perturbation."""
+        fell = self.fallen[position - 1]
+        for part in (self.predicted, self.fallen, self.size, self.by):
+            part[position] = torch.where(fell, part[position - 1], part[position])
+
+    def carry_all(self) -> None:
+        """The same over the whole grid."""
+        for position in range(1, len(self.fallen)):
+            self.carry(position)
+
+    def components_of(self, trial: Trial) -> Tensor:
+        """The trial's components (n,) as positions in `components`."""
+        for name in trial.memory.components:
+            if name not in self.components:
+                self.components.append(name)
+        places = torch.tensor([self.components.index(name) for name in trial.memory.components])
+        return places[trial.memory.by.cpu()]
+
+
+_ROWS = ("predicted", "fallen", "size", "by", "forwards", "gradients")

@@ -1,0 +1,183 @@
+"""The one training loop: tensors in memory, batches by index arithmetic, resumable after every epoch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Adam, Adamax, Optimizer
+
+from ecgbench.data import Batch, Samples, Task
+from ecgbench.errors import EcgbenchError
+from ecgbench.journal import Epoch, Journal, State
+from ecgbench.keyed import Keyed
+from ecgbench.victim import chunks, evaluating
+
+Loss = Callable[[Module, Batch, Keyed], Tensor]
+"""module in train mode, batch, randomness of this step -> mean loss."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a module is trained; a defense that trains by the common loop is one of these.
+
+    `balanced` batches hold every class equally often: each class is tiled to the size of the largest one and
+    dealt in turn (Ma and Liang 2020, as coded). `keep` is the epoch whose weights are kept: the "last", or the
+    "best" by balanced accuracy on validation; `patience` > 0 stops after so many epochs without a better one.
+    """
+
+    epochs: int = 50
+    batch: int = 128
+    lr: float = 1e-3
+    optimizer: Literal["adamax", "adam"] = "adamax"
+    balanced: bool = True
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.patience < 0:
+            raise EcgbenchError(
+                f"epochs={self.epochs}, batch={self.batch}, lr={self.lr}, patience={self.patience} given; "
+                "expected epochs and batch of 1 or more, lr above 0 and patience of 0 or more."
+            )
+
+
+def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed, journal: Journal) -> Module:
+    """Train `module` in place on `task.train` and give it back in train mode off (eval).
+
+    Torch's own randomness (dropout) runs in a fork of the generator, whose state is kept with the weights, so
+    a killed training ends with the same weights as an undisturbed one. Raises EcgbenchError where the loss is
+    not finite.
+    """
+    device = next(module.parameters()).device
+    samples = task.train.to(device)
+    run = _Run(
+        module,
+        schedule,
+        (Adamax if schedule.optimizer == "adamax" else Adam)(module.parameters(), schedule.lr),
+    )
+    watches = schedule.keep == "best" or schedule.patience > 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.at("torch").seed)
+        run.resume(journal.kept())
+        while not run.finished:
+            mean = _epoch(run, samples, loss, rng.at("epoch", run.epoch))
+            score = balanced_accuracy(module, task.val.to(device), rng.at("validation")) if watches else None
+            run.close_epoch(score)
+            journal.keep(run.state())
+            journal.tell(Epoch(run.epoch, schedule.epochs, mean, score))
+    return run.chosen().eval()
+
+
+def _epoch(run: _Run, samples: Samples, loss: Loss, rng: Keyed) -> float:
+    order = epoch_order(samples.y, run.schedule.balanced, rng.at("order"))
+    run.module.train()
+    total = torch.zeros((), device=samples.x.device)
+    for step, rows in enumerate(order.split(run.schedule.batch)):
+        value = loss(run.module, samples[rows], rng.at("step", step))
+        run.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+        total += value.detach() * len(rows)
+    mean = float(total) / len(order)
+    if not isfinite(mean):
+        raise EcgbenchError(
+            f"the training loss is {mean} in epoch {run.epoch + 1}; expected a finite number: try a smaller lr."
+        )
+    return mean
+
+
+def epoch_order(y: Tensor, balanced: bool, rng: Keyed) -> Tensor:
+    """Row numbers of one epoch: a permutation, or, balanced, (largest class x classes) rows dealt in turn.
+
+    Balanced: classes in a random order, each class permuted and repeated to the size of the largest, one
+    sample of each class after the other. Classes without a sample are passed over.
+    """
+    generator = rng.generator()
+    if not balanced:
+        return torch.randperm(len(y), generator=generator).to(y.device)
+    labels = y.cpu()
+    present = labels.unique()
+    largest = int(labels.bincount().max())
+    turns = torch.arange(largest)
+    dealt = []
+    for label in present[torch.randperm(len(present), generator=generator)]:
+        rows = (labels == label).nonzero().squeeze(1)
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        dealt.append(rows[turns % len(rows)])
+    return torch.stack(dealt, 1).flatten().to(y.device)
+
+
+def balanced_accuracy(module: Module, samples: Samples, rng: Keyed) -> float:
+    """Mean recall over the classes present."""
+    with evaluating(module) as victim:
+        parts = [
+            victim.predict(samples.x[rows], samples[rows], rng)
+            for rows in chunks(torch.arange(len(samples), device=samples.y.device), tuple(samples.x.shape[1:]))
+        ]
+    right = torch.cat(parts) == samples.y
+    return float(torch.stack([right[samples.y == label].double().mean() for label in samples.y.unique()]).mean())
+
+
+class _Run:
+    """A training under way: what is kept after every epoch."""
+
+    def __init__(self, module: Module, schedule: Schedule, optimizer: Optimizer) -> None:
+        self.module, self.schedule, self.optimizer = module, schedule, optimizer
+        self.epoch, self.best_score, self.best_epoch = 0, float("-inf"), 0
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        stale = self.epoch - self.best_epoch
+        return self.epoch >= self.schedule.epochs or 0 < self.schedule.patience <= stale
+
+    def close_epoch(self, score: float | None) -> None:
+        """Count the epoch; remember its weights if they are the best so far."""
+        self.epoch += 1
+        if score is not None and score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            if self.schedule.keep == "best":
+                self.best = copy.deepcopy(self.module.state_dict())
+
+    def chosen(self) -> Module:
+        """The module with the weights the schedule asks for."""
+        if self.schedule.keep == "best":
+            self.module.load_state_dict(self.best)
+        return self.module
+
+    def state(self) -> State:
+        """Weights, optimizer, generator and counters, as tensors."""
+        state = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        state |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            for name, value in self.optimizer.state[parameter].items():
+                state[f"optimizer.{number}.{name}"] = value
+        state["generator"] = torch.random.get_rng_state()
+        state["counters"] = torch.tensor([self.epoch, self.best_epoch, self.best_score], dtype=torch.float64)
+        return state
+
+    def resume(self, state: State | None) -> None:
+        """Go on from `state`; from the start where there is none."""
+        if state is None:
+            return
+        self.module.load_state_dict(_below(state, "module."))
+        self.best = _below(state, "best.")
+        for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            kept = _below(state, f"optimizer.{number}.")
+            self.optimizer.state[parameter] = {
+                name: value.to(parameter.device) if value.ndim else value for name, value in kept.items()
+            }
+        torch.random.set_rng_state(state["generator"])
+        epoch, best_epoch, best_score = state["counters"].tolist()
+        self.epoch, self.best_epoch, self.best_score = int(epoch), int(best_epoch), best_score
+
+
+def _below(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

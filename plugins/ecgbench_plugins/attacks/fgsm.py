@@ -1,0 +1,32 @@
+"""The fast gradient sign method: one step to the boundary of the ball."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Attack
+from ecgbench.keyed import Keyed
+from ecgbench.losses import cross_entropy
+from ecgbench.trial import Trial
+
+
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """One step of length eps uphill on the cross-entropy, from the clean sample; Goodfellow et al. 2015, section 4."""
+
+    def reach(self, eps: float) -> float | None:
+        return eps
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        _, gradient = trial.gradient(torch.zeros_like(trial.batch.x), cross_entropy)
+        return trial.ball.project(trial.ball.eps * trial.ball.steepest(gradient))
+
+
+@hookimpl
+def attacks() -> Mapping[str, Attack]:
+    return {"fgsm": FGSM()}

@@ -1,0 +1,33 @@
+"""No defense: plain training on clean samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy
+
+from ecgbench.data import Batch, Task
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench.training import Schedule, train
+
+
+@dataclass(frozen=True)
+class Standard(Schedule, Defense):
+    """Cross-entropy under the common schedule: Adamax 1e-3, balanced batches of 128, 50 epochs, last epoch."""
+
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+            return cross_entropy(module(batch.x), batch.y)
+
+        return train(model, task, loss, self, rng, journal)
+
+
+@hookimpl
+def defenses() -> Mapping[str, Defense]:
+    return {"none": Standard()}
