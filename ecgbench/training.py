@@ -82,7 +82,7 @@ def _epoch(run: _Run, samples: Samples, loss: Loss, rng: Keyed) -> float:
     for step, rows in enumerate(order.split(run.schedule.batch)):
         value = loss(run.module, samples[rows], rng.at("step", step))
         run.optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         run.optimizer.step()
         total += value.detach() * len(rows)
     mean = float(total) / len(order)

@@ -1,0 +1,126 @@
+"""One thing to run, and the identity of each of its stages.
+
+A victim is made of data, model, defense and seed; outcomes add attack, threat, eps grid, protocol and subset;
+checks and scores come after. Every stage counts its resolved parameters and the digest of the source code it
+is made of; no path, host, worker count or time is part of a key.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from ecgbench.interfaces import Attack, Dataset, Defense, Model
+from ecgbench.selector import identity
+from ecgbench.sources import closure
+from ecgbench.sweep import Protocol
+from ecgbench.threat import Threat
+
+Identity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """dataset x model x defense x attack x threat x eps grid x protocol x seed x limit, as values."""
+
+    dataset: Dataset
+    model: Model
+    defense: Defense
+    attack: Attack
+    threat: Threat
+    epsilons: tuple[float, ...]
+    protocol: Protocol = Protocol()
+    seed: int = 0
+    limit: int | None = None
+
+
+def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:
+    """What a trained victim is made of; `data` is the digest of the dataset's files."""
+    base = defense.base
+    return {
+        "stage": "victim",
+        "dataset": identity(cell.dataset),
+        "data": data,
+        "model": identity(cell.model),
+        "defense": identity(defense),
+        "base": None if base is None else victim_identity(cell, base, data),
+        "seed": cell.seed,
+        "sources": sources(cell.dataset, cell.model, defense),
+    }
+
+
+def outcomes_identity(cell: Cell, data: str) -> Identity:
+    """What the outcomes of an attack are made of."""
+    source = cell.attack.source
+    return {
+        "stage": "outcomes",
+        "victim": victim_identity(cell, cell.defense, data),
+        "source": None if source is None else victim_identity(cell, source, data),
+        "attack": identity(cell.attack),
+        "threat": identity(cell.threat),
+        "epsilons": [repr(eps) for eps in cell.epsilons],
+        "protocol": identity(cell.protocol),
+        "limit": cell.limit,
+        "sources": sources(cell.attack, extra=("ecgbench.sweep",)),
+    }
+
+
+def checks_identity(cell: Cell, outcomes: str, headline: float) -> Identity:
+    """What the checks of a row are made of; `outcomes` is the key of what they look at."""
+    return {
+        "stage": "checks",
+        "outcomes": outcomes,
+        "headline": repr(headline),
+        "sources": sources(extra=("ecgbench.checks",)),
+    }
+
+
+def record_identity(outcomes: str, checks: str) -> Identity:
+    """What a record is made of: its outcomes, its checks and the code of the scores."""
+    return {
+        "stage": "record",
+        "outcomes": outcomes,
+        "checks": checks,
+        "sources": sources(extra=("ecgbench.metrics",)),
+    }
+
+
+def sources(*values: object, extra: tuple[str, ...] = ()) -> Mapping[str, str]:
+    """Digests of all source code that `values`, and the values nested in them, are made of."""
+    modules = {type(part).__module__ for value in values for part in _parts(value)}
+    return closure(sorted(modules | set(extra)), sys.path)
+
+
+def _parts(value: object) -> Iterator[object]:
+    """A value and every dataclass value in its fields."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _parts(item)
+    elif is_dataclass(value):
+        yield value
+        for field in fields(value):
+            yield from _parts(getattr(value, field.name))
+
+
+def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "") -> list[str]:
+    """Where two identities differ, one line each: "victim.seed: 1, was 0"."""
+    lines = []
+    for name in sorted({*now, *then}):
+        here = f"{path}{name}"
+        new, old = now.get(name), then.get(name)
+        if new == old:
+            continue
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            lines += differences(new, old, f"{here}.")
+        elif ".sources." in f".{here}" or here.startswith("sources."):
+            lines.append(f"{here}: {'changed' if name in now and name in then else 'added' if name in now else 'gone'}")
+        else:
+            lines.append(f"{here}: {_short(new)}, was {_short(old)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

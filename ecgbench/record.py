@@ -1,0 +1,110 @@
+"""One cell's result as one JSON document: what ran, how it scored, how far the number can be believed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ecgbench.checks import Check
+from ecgbench.errors import StoreError
+from ecgbench.metrics import Curve, Score, Uncertainty
+
+SCHEMA = 1
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """Work done: seconds of this machine, and samples through the victim, the measure that carries over.
+
+    `queries` is the mean number of forwards per attacked sample, over the whole sweep.
+    """
+
+    train_seconds: float = 0.0
+    attack_seconds: float = 0.0
+    forwards: int = 0
+    gradients: int = 0
+    queries: float = 0.0
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    """What made the numbers: keys of the stages, digests of data and outcomes, versions.
+
+    `identity` is the key's pre-image; `plugins` names the distribution that offered each part.
+    """
+
+    victim: str
+    outcomes: str
+    data: str
+    outcomes_digest: str
+    versions: dict[str, str]
+    plugins: dict[str, str]
+    identity: dict[str, Any]
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """The result of one cell; fractions are 0..1, selectors are canonical, eps is in `unit`.
+
+    `scores` begins with eps 0, the clean score. `checks` lists every check made, raised or not. A record whose
+    `status` is not "ok" has an `error` and no scores.
+    """
+
+    schema: Literal[1] = 1
+    status: Literal["ok", "failed", "skipped"]
+    key: str
+    dataset: str
+    model: str
+    defense: str
+    attack: str
+    threat: str
+    protocol: str
+    seed: int
+    limit: int | None
+    n: int
+    groups: int | None
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    unit: str
+    epsilons: tuple[float, ...]
+    headline: float
+    synthetic: bool
+    notes: tuple[str, ...]
+    weighting: str
+    skip_unpredicted: bool
+    scores: tuple[Score, ...] = ()
+    curve: Curve | None = None
+    uncertainty: Uncertainty | None = None
+    checks: tuple[Check, ...] = ()
+    error: str | None = None
+    cost: Cost = Cost()
+    provenance: Provenance | None = None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Codes of the checks that were raised."""
+        return tuple(check.code for check in self.checks if check.raised)
+
+    def score(self, eps: float) -> Score | None:
+        """The score at `eps` (0: clean), None if it was not run."""
+        return next((score for score in self.scores if score.eps == eps), None)
+
+    def json(self) -> bytes:
+        """One line, keys in a fixed order."""
+        return msgspec.json.encode(self)
+
+    def pretty(self) -> bytes:
+        """The same for a file people read and compare: indented, ending in a newline."""
+        return msgspec.json.format(self.json(), indent=2) + b"\n"
+
+
+def read_record(text: bytes, where: str) -> Record:
+    """The record in `text`. Raises StoreError, naming `where` and the fault, if it is not one."""
+    try:
+        return msgspec.json.decode(text, type=Record)
+    except msgspec.DecodeError as fault:
+        raise StoreError(f"{where} is not a record of schema {SCHEMA}: {fault}.") from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a record."""
+    return msgspec.json.schema(Record)

@@ -1,0 +1,102 @@
+"""Which source code a result is made of: the import closure of modules, as digests.
+
+A module's closure is its own file and, transitively, what it imports from its own distribution and from the
+floors of the host that can change a number. It is read from the text (AST); nothing is imported for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+HOST = "ecgbench"
+NUMERIC = frozenset(
+    f"{HOST}.{name}"
+    for name in (
+        "errors keyed data threat dataroot journal outcomes victim trial losses interfaces hookspecs "
+        "training descent sweep metrics checks"
+    ).split()
+)
+"""Modules of floors 0 to 3: an edit in one of them may change results; an edit above cannot."""
+
+
+def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
+    """Digest of every module in the closure of `modules`, by name; `search` is a path like sys.path.
+
+    Newlines are normalised before hashing. A module whose source is not found (built in a session, say) is
+    marked "unknown": results that depend on it are identified by its parameters only.
+    """
+    path = tuple(search)
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        file = _locate(name, path)
+        found[name] = "unknown" if file is None else _digest(file)
+        if file is not None:
+            waiting.extend(_relevant(name, file, path))
+    return dict(sorted(found.items()))
+
+
+def _relevant(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
+    for imported in _imports(name, file):
+        if imported in NUMERIC or (_own(imported, name, file, path) and _locate(imported, path) is not None):
+            yield imported
+    package = name.rpartition(".")[0]
+    if package and package != HOST:
+        yield package
+
+
+def _own(imported: str, name: str, file: Path, path: tuple[str, ...]) -> bool:
+    """Whether `imported` belongs to the distribution of module `name`: same package, or a file beside it."""
+    root = imported.split(".")[0]
+    if root == HOST:
+        return False
+    if root == name.split(".")[0]:
+        return True
+    beside = _locate(imported, path)
+    return "." not in name and beside is not None and beside.parent == file.parent and not _site(beside)
+
+
+def _site(file: Path) -> bool:
+    return "site-packages" in file.parts or "dist-packages" in file.parts
+
+
+@cache
+def _locate(name: str, path: tuple[str, ...]) -> Path | None:
+    """The file of a module, without importing it or its parents."""
+    places: list[str] | None = list(path)
+    spec = None
+    parts = name.split(".")
+    for depth in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _digest(file: Path) -> str:
+    text = file.read_bytes().replace(b"\r\n", b"\n")
+    return hashlib.sha256(text).hexdigest()
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Dotted names a module imports; `from a import b` counts as both `a` and `a.b`."""
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
