@@ -1,1 +1,27 @@
-"""ecgbench: how robust is this ECG classifier really?"""
+"""ecgbench: how robust is this ECG classifier really?
+
+`ecgbench.run(...)` gives the records of a suite, `ecgbench.evaluate(...)` judges a model you have. Both load
+torch when they are first touched, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecgbench.api import evaluate, run
+    from ecgbench.hookspecs import hookimpl
+
+__all__ = ["evaluate", "hookimpl", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("evaluate", "run"):
+        from ecgbench import api
+
+        return getattr(api, name)
+    if name == "hookimpl":
+        from ecgbench.hookspecs import hookimpl
+
+        return hookimpl
+    raise AttributeError(f"module 'ecgbench' has no attribute {name!r}")

@@ -1,0 +1,220 @@
+"""ecgbench from Python: the records of a suite, and a verdict on a model that somebody already has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.bench import Bench
+from ecgbench.catalog import discover
+from ecgbench.checks import Examination
+from ecgbench.data import Samples, Task
+from ecgbench.dataroot import DataRoot
+from ecgbench.errors import EcgbenchError
+from ecgbench.interfaces import Attack
+from ecgbench.journal import Journal, Progress
+from ecgbench.keyed import Keyed
+from ecgbench.published import pack
+from ecgbench.record import Record
+from ecgbench.scoring import Costs, Parts, score
+from ecgbench.store import Store, key_of, pack_tensors
+from ecgbench.suite import Grid, parse_eps, read_suite, unfold
+from ecgbench.sweep import Protocol, Sweep
+from ecgbench.threat import Threat
+from ecgbench.victim import Victim, evaluating
+
+Words = str | Sequence[str]
+
+
+def run(
+    suite: str | Path | None = None,
+    *,
+    model: Words = (),
+    attack: Words = (),
+    defense: Words = "none",
+    dataset: Words = (),
+    threat: Words = (),
+    eps: Sequence[float | str] = (),
+    seed: int | Sequence[int] = 0,
+    limit: int | None = None,
+    protocol: str = "standard",
+    data: Mapping[str, str | Path] | None = None,
+    store: str | Path | None = None,
+    device: str = "cpu",
+    plugins: Sequence[str] = (),
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> list[Record]:
+    """Run a suite file, or the grid of all combinations of the selectors given; the records, in order.
+
+    Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder. Raises
+    EcgbenchError for what cannot be planned; a cell that fails gives a record whose `status` says so.
+    """
+    bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
+    if suite is not None:
+        grids = read_suite(Path(suite))
+    else:
+        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        grids = (
+            Grid(
+                model=_words(model),
+                attack=_words(attack),
+                defense=_words(defense),
+                dataset=_words(dataset),
+                threat=_words(threat),
+                eps=parse_eps(str(size) for size in eps),
+                seed=seeds,
+                limit=limit,
+                protocol=protocol,
+            ),
+        )
+    return [bench.execute(cell) for cell in unfold(grids, bench.catalog)]
+
+
+def evaluate(
+    module: Module,
+    x: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    *,
+    threat: Threat | str = "linf",
+    epsilons: Sequence[float],
+    attack: Attack | str = "pgd100",
+    bounds: tuple[float, float] | None = None,
+    mask: ArrayLike | Tensor | None = None,
+    group: ArrayLike | Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    headline: float | None = None,
+    seed: int = 0,
+    protocol: Protocol = Protocol(),
+    tell: Callable[[Progress], None] | None = None,
+) -> Record:
+    """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
+
+    `x` float, `y` (n,) labels 0..classes-1; `mask` (broadcastable to x) True where an attack may write; `group`
+    (n,) the patient of each sample; `bounds` the valid range of x. `headline` is the eps that the checks look
+    at, the largest by default. Scores are plain: every sample counts once. Raises EcgbenchError for bad input.
+    """
+    catalog = discover()
+    if isinstance(threat, str):
+        threat = catalog.resolve("threat", threat)
+    if isinstance(attack, str):
+        attack = catalog.resolve("attack", attack)
+    sizes = parse_eps(str(eps) for eps in epsilons)
+    if not sizes:
+        raise EcgbenchError("no eps is given; expected at least one above 0.")
+    samples = Samples.of(
+        _tensor(x, torch.float32),
+        _tensor(y, torch.int64),
+        mask=None if mask is None else _tensor(mask, torch.bool),
+        group=None if group is None else _tensor(group, torch.int64),
+    )
+    with evaluating(module) as victim:
+        names = tuple(classes) if classes is not None else _numbered(victim, samples)
+        task = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
+        reason = attack.unfit(task, threat)
+        if reason is not None:
+            raise EcgbenchError(reason)
+        sweep = Sweep(
+            attack, victim, task, threat, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device)
+        )
+        outcomes = sweep.run(Journal(tell))
+        decides = sizes[-1] if headline is None else headline
+        checks = Examination(sweep, outcomes, decides).run()
+    parts = Parts(
+        names={
+            "dataset": "given",
+            "model": type(module).__name__,
+            "defense": "given",
+            **{"attack": catalog.canonical("attack", attack), "threat": catalog.canonical("threat", threat)},
+            "protocol": catalog.canonical("protocol", protocol),
+        },
+        plugins={"attack": catalog.offered_by("attack", attack)},
+        epsilons=sizes,
+        headline=decides,
+        seed=seed,
+    )
+    identity = {
+        "victim": {"data": _digest(samples), "weights": hashlib.sha256(pack_tensors(module.state_dict())).hexdigest()},
+        **parts.names,
+        "epsilons": [repr(eps) for eps in sizes],
+        "seed": seed,
+    }
+    return score(parts, task, outcomes, checks, Costs(0.0, 0.0), identity, key_of(identity), pack(outcomes))
+
+
+def open_bench(
+    *,
+    data: Mapping[str, str | Path],
+    store: str | Path | None,
+    device: str,
+    plugins: Sequence[str],
+    tell: Callable[[Progress], None],
+    say: Callable[[str], None] = lambda _: None,
+    retrain: bool = False,
+) -> Bench:
+    """The bench of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records."""
+    home = home_folder() if store is None else Path(store)
+    catalog = discover(tuple(plugins))
+    for name in data:
+        catalog.lookup("dataset", name)
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise EcgbenchError(f"device {device!r} is not there; expected cpu, or cuda on a machine that has it.")
+    root = data_root({name: Path(place) for name, place in data.items()})
+    return Bench(catalog, root, Store(home / "store", say), device=device, tell=tell, retrain=retrain)
+
+
+def home_folder() -> Path:
+    """Where results are kept."""
+    named = os.environ.get("ECGBENCH_HOME")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("ecgbench"))
+
+
+def data_root(places: Mapping[str, Path]) -> DataRoot:
+    """Where recordings are looked for, and cached: $ECGBENCH_DATA and $ECGBENCH_CACHE, or the home folder."""
+    data, cache = os.environ.get("ECGBENCH_DATA"), os.environ.get("ECGBENCH_CACHE")
+    return DataRoot(
+        home=Path(data) if data else home_folder() / "data",
+        places=places,
+        cache=Path(cache) if cache else home_folder() / "cache",
+    )
+
+
+def _words(given: Words) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _tensor(given: ArrayLike | Tensor, kind: torch.dtype) -> Tensor:
+    tensor = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
+    return tensor.to(kind)
+
+
+def _numbered(victim: Victim, samples: Samples) -> tuple[str, ...]:
+    """Class names "0", "1", ... by the width of the logits."""
+    if not len(samples):
+        raise EcgbenchError("x and y hold no sample; expected one or more.")
+    with torch.no_grad():
+        one = samples[:1].to(victim.device)
+        width = victim.logits(one.x, one, Keyed(("width",))).shape[1]
+    return tuple(str(label) for label in range(width))
+
+
+def _digest(samples: Samples) -> str:
+    tensors: Iterable[Tensor] = (samples.x, samples.y, samples.mask)
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def records_json(records: Iterable[Record]) -> str:
+    """One record a line."""
+    return "".join(msgspec.json.encode(record).decode() + "\n" for record in records)

@@ -1,0 +1,247 @@
+"""Where cells are run: each stage is looked up by its key, made if it is missing, and kept.
+
+Victim, outcomes, checks and record are four stages with a key each, so an edited metric scores again without
+attacking, and an edited attack attacks again without training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import torch
+from safetensors.torch import load
+from torch.nn import Module
+
+from ecgbench.catalog import Catalog
+from ecgbench.cell import Cell, Identity, checks_identity, differences, outcomes_identity, record_identity
+from ecgbench.cell import victim_identity as identity_of_victim
+from ecgbench.checks import Check, Examination
+from ecgbench.data import Batch, Task
+from ecgbench.dataroot import DataRoot, digest
+from ecgbench.errors import ContractError, DataError, EcgbenchError
+from ecgbench.interfaces import Dataset, Defense
+from ecgbench.journal import Note, Progress
+from ecgbench.keyed import Keyed
+from ecgbench.outcomes import Outcomes
+from ecgbench.published import pack, unpack
+from ecgbench.record import Record
+from ecgbench.scoring import Costs, Parts, score, unscored, versions
+from ecgbench.store import Store, key_of, pack_tensors
+from ecgbench.sweep import Sweep
+from ecgbench.victim import Victim, frozen
+
+Work = Literal["none", "score", "check", "attack", "train"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell, the key of its record, and the first stage that is missing ("none": all is there)."""
+
+    cell: Cell
+    key: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Plugins, recordings, store and device; `tell` hears the progress. Holds the last task in memory."""
+
+    catalog: Catalog
+    root: DataRoot
+    store: Store
+    device: str = "cpu"
+    tell: Callable[[Progress], None] = lambda _: None
+    retrain: bool = False
+    _digests: dict[Dataset, str] = field(default_factory=dict, repr=False)
+    _tasks: dict[Dataset, Task] = field(default_factory=dict, repr=False)
+    _remade: set[str] = field(default_factory=set, repr=False)
+
+    def plan(self, cells: Iterable[Cell]) -> list[Planned]:
+        """What a run would do; nothing is trained or attacked."""
+        return [self._planned(cell) for cell in cells]
+
+    def execute(self, cell: Cell) -> Record:
+        """One cell: its record, found or made. A fault of plugin or model becomes a failed record.
+
+        Raises DataError where recordings are missing or damaged: no cell on them can run.
+        """
+        try:
+            return self._record(cell)
+        except DataError:
+            raise
+        except EcgbenchError as fault:
+            return unscored(self._parts(cell), "failed", str(fault))
+        except Exception as fault:  # a plugin may raise anything; its cell failed, the others go on
+            self.tell(Note(f"a cell failed: {type(fault).__name__}: {fault}"))
+            return unscored(self._parts(cell), "failed", f"{type(fault).__name__}: {fault}")
+
+    def outcomes_of(self, record: Record) -> Outcomes | None:
+        """The outcomes that a record of this store was made from."""
+        if record.provenance is None:
+            return None
+        files = self.store.get("outcomes", record.provenance.outcomes)
+        return None if files is None else unpack(files["outcomes.npz"], "the store")
+
+    def data_digest(self, dataset: Dataset) -> str:
+        """Digest of the files a dataset reads."""
+        if dataset not in self._digests:
+            self._digests[dataset] = digest(dataset.files(self.root))
+        return self._digests[dataset]
+
+    def task(self, dataset: Dataset) -> Task:
+        """The loaded task."""
+        if dataset not in self._tasks:
+            self._tasks.clear()
+            self._tasks[dataset] = dataset.load(self.root)
+        return self._tasks[dataset]
+
+    def why(self, cell: Cell) -> list[str]:
+        """What makes the cell's outcomes missing: where its identity differs from the nearest one kept."""
+        now = outcomes_identity(cell, self.data_digest(cell.dataset))
+        kept = (identity for _, identity in self.store.identities("outcomes"))
+        return min((differences(now, then) for then in kept), key=len, default=["nothing was ever attacked here"])
+
+    def victim(self, cell: Cell, defense: Defense) -> tuple[Victim, float]:
+        """The trained victim of a cell's dataset, model and seed under `defense`, and its seconds of training."""
+        identity = identity_of_victim(cell, defense, self.data_digest(cell.dataset))
+        files = self._made("victims", identity, lambda: self._train(cell, defense, key_of(identity)))
+        module = self._blank(cell, defense)
+        module.load_state_dict(load(files["weights.safetensors"]))
+        return frozen(module.to(self.device)), float(msgspec.json.decode(files["cost.json"])["seconds"])
+
+    def _planned(self, cell: Cell) -> Planned:
+        outcomes, checks, record = self._identities(cell)
+        stages: tuple[tuple[str, Identity, Work], ...] = (
+            ("records", record, "none"),
+            ("checks", checks, "score"),
+            ("outcomes", outcomes, "check"),
+            ("victims", outcomes["victim"], "attack"),
+        )
+        work = next((work for stage, identity, work in stages if self.store.get(stage, key_of(identity))), "train")
+        return Planned(cell, key_of(record), work)
+
+    def _identities(self, cell: Cell) -> tuple[Identity, Identity, Identity]:
+        outcomes = outcomes_identity(cell, self.data_digest(cell.dataset))
+        checks = checks_identity(cell, key_of(outcomes), self._parts(cell).headline)
+        return outcomes, checks, record_identity(key_of(outcomes), key_of(checks))
+
+    def _parts(self, cell: Cell) -> Parts:
+        return Parts.of(cell, self.catalog)
+
+    def _record(self, cell: Cell) -> Record:
+        outcomes_id, checks_id, record_id = self._identities(cell)
+        if not self.retrain:
+            kept = self.store.get("records", key_of(record_id))
+            if kept is not None:
+                record = msgspec.json.decode(kept["record.json"], type=Record)
+                self._compare(record)
+                return record
+        parts, task = self._parts(cell), self.task(cell.dataset).limited(cell.limit)
+        unfit = cell.model.unfit(task) or cell.attack.unfit(task, cell.threat)
+        if unfit is not None:
+            return unscored(parts, "skipped", unfit)
+        files = self._made("outcomes", outcomes_id, lambda: self._attack(cell, key_of(outcomes_id)))
+        outcomes = unpack(files["outcomes.npz"], "the store")
+        checked = self._made("checks", checks_id, lambda: self._check(cell, outcomes, parts.headline))
+        costs = msgspec.json.decode(files["cost.json"], type=Costs)
+        checks = msgspec.json.decode(checked["checks.json"], type=tuple[Check, ...])
+        record = score(parts, task, outcomes, checks, costs, outcomes_id, key_of(record_id), files["outcomes.npz"])
+        self.store.put("records", record_id, {"record.json": record.json()})
+        return record
+
+    def _made(self, stage: str, identity: Identity, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+        """The files of a stage: found, or made by one process while others wait."""
+        key = key_of(identity)
+        again = self.retrain and key not in self._remade
+        files = None if again else self.store.get(stage, key)
+        if files is not None:
+            return files
+        with self.store.writing(stage, key):
+            files = None if again else self.store.get(stage, key)
+            if files is None:
+                files = make()
+                self.store.put(stage, identity, files)
+        self._remade.add(key)
+        return files
+
+    def _train(self, cell: Cell, defense: Defense, key: str) -> dict[str, bytes]:
+        task, rng = self.task(cell.dataset), Keyed(("train", cell.seed))
+        module = self._blank(cell, defense)
+        if defense.base is not None:
+            base, _ = self.victim(cell, defense.base)
+            module = defense.wrap(base.module.requires_grad_(True), task)
+        journal = self.store.journal("victims", key, self.tell)
+        began = time.perf_counter()
+        trained = defense.fit(module.to(self.device), task, rng, journal).eval()
+        seconds = time.perf_counter() - began
+        weights = pack_tensors(trained.state_dict())
+        self._check_rebuilt(cell, defense, trained, weights)
+        journal.finish()
+        return {"weights.safetensors": weights, "cost.json": msgspec.json.encode({"seconds": seconds})}
+
+    def _blank(self, cell: Cell, defense: Defense) -> Module:
+        """The architecture that `defense` trains and attacks meet, freshly initialised from the cell's seed."""
+        task = self.task(cell.dataset)
+        if defense.base is not None:
+            return defense.wrap(self._blank(cell, defense.base), task)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(Keyed(("weights", cell.seed)).seed)
+            return defense.wrap(cell.model.build(task), task)
+
+    def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
+        """What is kept is what was trained: the weights in a fresh architecture give the same logits."""
+        rebuilt = self._blank(cell, defense)
+        try:
+            rebuilt.load_state_dict(load(weights))
+        except RuntimeError as fault:
+            raise ContractError(defense, "weights that fit wrap(build(task))", str(fault).splitlines()[0]) from None
+        rows = self.task(cell.dataset).test[:16].to(self.device)
+        if not torch.equal(_logits(trained, rows), _logits(rebuilt.to(self.device), rows)):
+            raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
+
+    def _attack(self, cell: Cell, key: str) -> dict[str, bytes]:
+        sweep, train_seconds = self._sweep(cell)
+        journal = self.store.journal("outcomes", key, self.tell)
+        began = time.perf_counter()
+        outcomes = sweep.run(journal)
+        costs = Costs(train_seconds=train_seconds, attack_seconds=time.perf_counter() - began)
+        journal.finish()
+        return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
+
+    def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:
+        sweep, _ = self._sweep(cell)
+        return {"checks.json": msgspec.json.encode(Examination(sweep, outcomes, headline).run())}
+
+    def _sweep(self, cell: Cell) -> tuple[Sweep, float]:
+        victim, seconds = self.victim(cell, cell.defense)
+        source = None if cell.attack.source is None else self.victim(cell, cell.attack.source)[0]
+        task = self.task(cell.dataset).limited(cell.limit)
+        sweep = Sweep(
+            attack=cell.attack,
+            victim=victim,
+            task=task,
+            threat=cell.threat,
+            epsilons=cell.epsilons,
+            rng=Keyed(("attack", cell.seed)),
+            protocol=cell.protocol,
+            source=source,
+            device=self.device,
+        )
+        return sweep, seconds
+
+    def _compare(self, record: Record) -> None:
+        """Say in one line if a kept record was made by other library versions."""
+        made = record.provenance.versions if record.provenance else {}
+        now = versions()
+        other = [f"{name} {made.get(name)} (now {now[name]})" for name in now if made.get(name) != now[name]]
+        if other:
+            self.tell(Note(f"record {record.key[:12]} was made with {', '.join(other)}."))
+
+
+def _logits(module: Module, rows: Batch) -> Any:
+    with torch.no_grad():
+        return frozen(module).logits(rows.x, rows, Keyed(("rebuilt",)))

@@ -1,0 +1,39 @@
+"""board: the leaderboard, made from records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+folder = click.option(
+    "--leaderboard", default="leaderboard", show_default=True, type=click.Path(file_okay=False), help="Its folder."
+)
+
+
+@click.group()
+def board() -> None:
+    """Build the Markdown leaderboard from published records, or check that it is not stale."""
+
+
+@board.command()
+@folder
+def build(leaderboard: str) -> None:
+    """Render leaderboard/results into leaderboard/README.md."""
+    from ecgbench.board import write
+
+    click.echo(write(Path(leaderboard)))
+
+
+@board.command()
+@folder
+def check(leaderboard: str) -> int:
+    """Score every row again from its outcomes; exit 1 if a byte of the board would change."""
+    from ecgbench.board import check as faults_of
+
+    faults = faults_of(Path(leaderboard))
+    for fault in faults:
+        click.echo(fault, err=True)
+    if not faults:
+        click.echo("the board is what its records say.")
+    return 1 if faults else 0

@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar on a terminal, one line per cell in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from ecgbench.journal import Epoch, Note, Progress, Swept
+from ecgbench.record import Record
+
+
+class Reporter:
+    """Turns progress values into what a person sees; quiet shows faults only."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() and not quiet
+        self._bar: tqdm[Any] | None = None
+        self._what: tuple[object, ...] = ()
+        self._prefix, self._began = "", 0.0
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def begin(self, number: int, of: int) -> None:
+        """A cell begins."""
+        self._prefix, self._began = f"[{number}/{of}]", time.monotonic()
+
+    def finish(self, record: Record) -> None:
+        """A cell has its record."""
+        self._close()
+        if self._quiet and record.status == "ok":
+            return
+        names = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
+        seconds = time.monotonic() - self._began
+        if record.status == "ok":
+            path = " -> ".join(f"{score.acc:.3f}" for score in (record.scores[0], record.scores[-1]))
+            flags = f", flagged {' '.join(record.flags)}" if record.flags else ""
+            result = f"ACC {path} at eps {record.scores[-1].eps:g}{flags}"
+        else:
+            result = f"{record.status}: {record.error}"
+        click.echo(f"{self._prefix} {names}: {result} ({seconds:.1f} s)", err=True)
+
+    def tell(self, progress: Progress) -> None:
+        """Show one step."""
+        if isinstance(progress, Note):
+            self._close()
+            click.echo(f"note: {progress.text}", err=True)
+        elif self._live and isinstance(progress, Epoch):
+            self._show(("train",), f"{self._prefix} train", progress.of, progress.number, f"loss {progress.loss:.3f}")
+        elif self._live and isinstance(progress, Swept):
+            title = f"{self._prefix} attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
+            self._show(("attack", progress.eps), title, progress.standing, progress.done, "")
+
+    def _show(self, what: tuple[object, ...], title: str, total: int, done: int, text: str) -> None:
+        if what != self._what or self._bar is None:
+            self._close()
+            self._what = what
+            self._bar = tqdm(total=total, desc=title, leave=False, disable=None)
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

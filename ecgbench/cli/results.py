@@ -1,0 +1,93 @@
+"""results: records that were kept or published, shown and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ecgbench.errors import EcgbenchError
+
+if TYPE_CHECKING:
+    from ecgbench.outcomes import Outcomes
+    from ecgbench.record import Record
+
+store_option = click.option("--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME.")
+
+
+@click.group()
+def results() -> None:
+    """Show or compare records, by key (or its beginning) or by file."""
+
+
+@results.command()
+@click.argument("keys", nargs=-1)
+@store_option
+@click.option("--json", "as_json", is_flag=True, help="One record a line.")
+def show(keys: tuple[str, ...], store: str | None, as_json: bool) -> None:
+    """Show the records KEYS; all that are kept, if none is named."""
+    from ecgbench.cli.tables import tables
+
+    records = [_read(key, store)[0] for key in keys] if keys else _all(store)
+    if not records:
+        raise EcgbenchError("no record is kept here; make one with: ecgbench run.")
+    click.echo(b"".join(r.json() + b"\n" for r in records) if as_json else tables(records), nl=False)
+
+
+@results.command()
+@click.argument("first")
+@click.argument("second")
+@store_option
+def compare(first: str, second: str, store: str | None) -> None:
+    """Compare two records on the same samples: the difference in ACC per eps, with its interval."""
+    from ecgbench.metrics import compare as paired
+
+    (a, of_a), (b, of_b) = _read(first, store), _read(second, store)
+    click.echo(f"A: {a.dataset} {a.model} {a.defense} {a.attack} seed {a.seed}")
+    click.echo(f"B: {b.dataset} {b.model} {b.defense} {b.attack} seed {b.seed}")
+    for eps in (0.0, *(eps for eps in a.epsilons if eps in b.epsilons)):
+        found = paired(of_a, of_b, eps)
+        low, high = found.interval
+        p_value = "" if found.p_value is None else f", p = {found.p_value:.2g}"
+        click.echo(f"eps {eps:g}: A - B = {found.difference:+.3f} [{low:+.3f}, {high:+.3f}] ({found.method}{p_value})")
+
+
+def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:
+    """A record and its outcomes, from a published file or the store."""
+    from ecgbench.published import read_published, unpack
+    from ecgbench.record import read_record
+
+    if key.endswith(".json"):
+        published = read_published(Path(key))
+        if published.outcomes is None:
+            raise EcgbenchError(f"{key} has no outcomes beside it; expected {Path(key).with_suffix('.npz')}.")
+        return published.record, published.outcomes
+    kept = _store(store)
+    matches = [name for name, _ in kept.identities("records") if name.startswith(key)]
+    if len(matches) != 1:
+        raise EcgbenchError(f"{len(matches)} records begin with {key!r}; expected one (see: ecgbench results show).")
+    files = kept.get("records", matches[0])
+    if files is None:
+        raise EcgbenchError(f"record {key} was damaged; run its cell again.")
+    record = read_record(files["record.json"], f"record {key}")
+    outcomes = kept.get("outcomes", record.provenance.outcomes) if record.provenance else None
+    if outcomes is None:
+        raise EcgbenchError(f"the outcomes of record {key} are gone; run its cell again.")
+    return record, unpack(outcomes["outcomes.npz"], f"record {key}")
+
+
+def _all(store: str | None) -> list[Record]:
+    from ecgbench.record import read_record
+
+    kept = _store(store)
+    files = ((key, kept.get("records", key)) for key, _ in kept.identities("records"))
+    return [read_record(found["record.json"], f"record {key}") for key, found in files if found]
+
+
+def _store(store: str | None):  # type: ignore[no-untyped-def]
+    from ecgbench.api import home_folder
+    from ecgbench.cli.options import remark
+    from ecgbench.store import Store
+
+    return Store((home_folder() if store is None else Path(store)) / "store", remark)

@@ -1,0 +1,114 @@
+"""run, plan and why: do the cells, say what would be done, say why it is not there yet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecgbench.cli.options import bench_options, grid_options, open_bench, remark, unfolded
+
+if TYPE_CHECKING:
+    from ecgbench.record import Record
+
+SYNTHETIC = (
+    "these are synthetic beats, no recordings; for real ones: ecgbench data get mitbih, "
+    'then --dataset "mitbih[split=inter-patient]".'
+)
+
+
+@click.command()
+@grid_options
+@click.option("--json", "as_json", is_flag=True, help="One record a line on stdout.")
+@click.option("--results", type=click.Path(file_okay=False), help="Publish records and outcomes into this folder.")
+@click.option("--retrain", is_flag=True, help="Make every stage again, whatever is kept.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def run(
+    as_json: bool,
+    results: str | None,
+    retrain: bool,
+    quiet: bool,
+    data: tuple[str, ...],
+    store: str | None,
+    device: str,
+    plugins: tuple[str, ...],
+    **grid: Any,
+) -> int:
+    """Train, attack and score every combination of the selectors, or a SUITE (TOML)."""
+    from ecgbench.cli.progress import Reporter
+    from ecgbench.cli.tables import tables
+
+    reporter = Reporter(quiet)
+    bench = open_bench(data, store, device, plugins, reporter.tell, retrain)
+    cells = unfolded(bench, **grid)
+    records: list[Record] = []
+    with reporter:
+        for number, cell in enumerate(cells, 1):
+            reporter.begin(number, len(cells))
+            record = bench.execute(cell)
+            reporter.finish(record)
+            records.append(record)
+            if results is not None:
+                _publish(bench, record, Path(results))
+    if as_json:
+        click.echo(b"".join(record.json() + b"\n" for record in records), nl=False)
+    else:
+        click.echo(tables(records), nl=False)
+    if any(record.synthetic for record in records):
+        remark(SYNTHETIC)
+    return _status([record.status for record in records])
+
+
+def _publish(bench: Any, record: Record, folder: Path) -> None:
+    from ecgbench.published import publish
+
+    outcomes = bench.outcomes_of(record)
+    if record.status == "ok" and outcomes is not None:
+        publish(record, outcomes, folder)
+
+
+def _status(states: list[str]) -> int:
+    """0: every cell has its scores; 3: some have; 4: none has."""
+    good = states.count("ok")
+    return 0 if good == len(states) else 3 if good else 4
+
+
+WORK = {
+    "none": "cached",
+    "score": "to score",
+    "check": "to check and score",
+    "attack": "to attack",
+    "train": "to train and attack",
+}
+
+
+@click.command()
+@grid_options
+@click.option("--json", "as_json", is_flag=True, help="One planned cell a line.")
+def plan(
+    as_json: bool, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...], **grid: Any
+) -> None:
+    """Say which cells a run would make and which are cached; run nothing."""
+    bench = open_bench(data, store, device, plugins)
+    cells = unfolded(bench, **grid)
+    for planned in bench.plan(cells):
+        cell = planned.cell
+        names = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in ("dataset", "model", "defense")}
+        names |= {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in ("attack", "threat")}
+        if as_json:
+            click.echo(json.dumps({"key": planned.key, "work": planned.work, **names, "seed": cell.seed}))
+        else:
+            click.echo(f"{planned.key[:12]}  {WORK[planned.work]:<20}{' '.join(names.values())} seed={cell.seed}")
+        bench.remember(planned)
+
+
+@click.command()
+@click.argument("key")
+@bench_options
+def why(key: str, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...]) -> None:
+    """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
+    bench = open_bench(data, store, device, plugins)
+    for line in bench.why(key):
+        click.echo(line)

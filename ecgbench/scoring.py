@@ -1,0 +1,151 @@
+"""From outcomes, checks and costs to a record."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from platform import python_version
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ecgbench.catalog import Catalog
+from ecgbench.cell import Cell, Identity
+from ecgbench.checks import Check
+from ecgbench.data import Task
+from ecgbench.metrics import summarize
+from ecgbench.outcomes import Outcomes
+from ecgbench.record import Cost, Provenance, Record
+from ecgbench.store import key_of
+
+KINDS = ("dataset", "model", "defense", "attack")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that a stage took when it was made."""
+
+    train_seconds: float
+    attack_seconds: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A cell in words: canonical selectors by kind, who offers them, sizes, and the eps that decides."""
+
+    names: dict[str, str]
+    plugins: dict[str, str]
+    epsilons: tuple[float, ...]
+    headline: float
+    physical: bool = False
+    seed: int = 0
+    limit: int | None = None
+
+    @classmethod
+    def of(cls, cell: Cell, catalog: Catalog) -> Parts:
+        """The headline eps is the dataset's own if the grid has it, else the nearest smaller, else the first."""
+        names = {kind: catalog.canonical(kind, getattr(cell, kind)) for kind in (*KINDS, "threat", "protocol")}
+        smaller = [eps for eps in cell.epsilons if eps <= cell.dataset.defaults.headline]
+        return cls(
+            names=names,
+            plugins={kind: catalog.offered_by(kind, getattr(cell, kind)) for kind in KINDS},
+            epsilons=cell.epsilons,
+            headline=smaller[-1] if smaller else cell.epsilons[0],
+            physical=cell.threat.unit != "native",
+            seed=cell.seed,
+            limit=cell.limit,
+        )
+
+
+def score(
+    parts: Parts,
+    task: Task,
+    outcomes: Outcomes,
+    checks: tuple[Check, ...],
+    costs: Costs,
+    identity: Identity,
+    key: str,
+    packed: bytes,
+) -> Record:
+    """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
+    summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted)
+    attacked = int((outcomes.forwards.sum(0) > 0).sum())
+    forwards = int(outcomes.forwards.sum(dtype=np.int64))
+    grouped = outcomes.group[outcomes.group >= 0]
+    return Record(
+        status="ok",
+        key=key,
+        **parts.names,
+        seed=parts.seed,
+        limit=parts.limit,
+        n=len(outcomes.y),
+        groups=len(np.unique(grouped)) if len(grouped) else None,
+        classes=task.classes,
+        counts={name: int((outcomes.y == label).sum()) for label, name in enumerate(task.classes)},
+        unit=str(task.physical) if parts.physical else task.unit,
+        epsilons=parts.epsilons,
+        headline=parts.headline,
+        synthetic=task.synthetic,
+        notes=task.notes,
+        weighting=task.weighting,
+        skip_unpredicted=task.skip_unpredicted,
+        scores=summary.scores,
+        curve=summary.curve,
+        uncertainty=summary.uncertainty,
+        checks=checks,
+        cost=Cost(
+            train_seconds=round(costs.train_seconds, 3),
+            attack_seconds=round(costs.attack_seconds, 3),
+            forwards=forwards,
+            gradients=int(outcomes.gradients.sum(dtype=np.int64)),
+            queries=round(forwards / attacked, 1) if attacked else 0.0,
+        ),
+        provenance=Provenance(
+            victim=key_of(identity["victim"]),
+            outcomes=key_of(identity),
+            data=identity["victim"]["data"],
+            outcomes_digest=hashlib.sha256(packed).hexdigest(),
+            versions=versions(),
+            plugins=parts.plugins,
+            identity=identity,
+        ),
+    )
+
+
+def unscored(parts: Parts, status: Literal["failed", "skipped"], why: str) -> Record:
+    """The record of a cell that gave no score; its key names the cell alone."""
+    return Record(
+        status=status,
+        key=key_of({**parts.names, "epsilons": [repr(eps) for eps in cell.epsilons], "seed": cell.seed}),
+        **parts.names,
+        seed=parts.seed,
+        limit=parts.limit,
+        n=0,
+        groups=None,
+        classes=(),
+        counts={},
+        unit="",
+        epsilons=parts.epsilons,
+        headline=parts.headline,
+        synthetic=False,
+        notes=(),
+        weighting="",
+        skip_unpredicted=False,
+        error=why,
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What may change a number without being part of a key."""
+    return {
+        "ecgbench": version("ecgbench"),
+        "python": python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
