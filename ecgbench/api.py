@@ -29,7 +29,7 @@ from ecgbench.record import Record
 from ecgbench.scoring import Costs, Parts, score
 from ecgbench.store import Store, key_of, pack_tensors
 from ecgbench.suite import Grid, parse_eps, read_suite, unfold
-from ecgbench.sweep import Protocol, Sweep
+from ecgbench.sweep import STANDARD, Protocol, Sweep
 from ecgbench.threat import Threat
 from ecgbench.victim import Victim, evaluating
 
@@ -94,7 +94,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     headline: float | None = None,
     seed: int = 0,
-    protocol: Protocol = Protocol(),
+    protocol: Protocol = STANDARD,
     tell: Callable[[Progress], None] | None = None,
 ) -> Record:
     """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
@@ -104,10 +104,8 @@ def evaluate(
     at, the largest by default. Scores are plain: every sample counts once. Raises EcgbenchError for bad input.
     """
     catalog = discover()
-    if isinstance(threat, str):
-        threat = catalog.resolve("threat", threat)
-    if isinstance(attack, str):
-        attack = catalog.resolve("attack", attack)
+    rules: Threat = catalog.resolve("threat", threat) if isinstance(threat, str) else threat
+    foe: Attack = catalog.resolve("attack", attack) if isinstance(attack, str) else attack
     sizes = parse_eps(str(eps) for eps in epsilons)
     if not sizes:
         raise EcgbenchError("no eps is given; expected at least one above 0.")
@@ -120,12 +118,10 @@ def evaluate(
     with evaluating(module) as victim:
         names = tuple(classes) if classes is not None else _numbered(victim, samples)
         task = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
-        reason = attack.unfit(task, threat)
+        reason = foe.unfit(task, rules)
         if reason is not None:
             raise EcgbenchError(reason)
-        sweep = Sweep(
-            attack, victim, task, threat, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device)
-        )
+        sweep = Sweep(attack, victim, task, threat, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
         outcomes = sweep.run(Journal(tell))
         decides = sizes[-1] if headline is None else headline
         checks = Examination(sweep, outcomes, decides).run()
@@ -134,10 +130,10 @@ def evaluate(
             "dataset": "given",
             "model": type(module).__name__,
             "defense": "given",
-            **{"attack": catalog.canonical("attack", attack), "threat": catalog.canonical("threat", threat)},
+            **{"attack": catalog.canonical("attack", foe), "threat": catalog.canonical("threat", rules)},
             "protocol": catalog.canonical("protocol", protocol),
         },
-        plugins={"attack": catalog.offered_by("attack", attack)},
+        plugins={"attack": catalog.offered_by("attack", foe)},
         epsilons=sizes,
         headline=decides,
         seed=seed,

@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch.nn import Module
 
 from ecgbench.catalog import Catalog
-from ecgbench.cell import Cell, Identity, checks_identity, differences, outcomes_identity, record_identity
+from ecgbench.cell import Cell, Identity, checks_identity, outcomes_identity, record_identity
 from ecgbench.cell import victim_identity as identity_of_victim
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Batch, Task
@@ -35,6 +35,7 @@ from ecgbench.sweep import Sweep
 from ecgbench.victim import Victim, frozen
 
 Work = Literal["none", "score", "check", "attack", "train"]
+STAGES = {"victims": "victim", "outcomes": "attack", "checks": "check", "records": "score"}
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,13 @@ class Bench:
             self._tasks[dataset] = dataset.load(self.root)
         return self._tasks[dataset]
 
-    def why(self, cell: Cell) -> list[str]:
-        """What makes the cell's outcomes missing: where its identity differs from the nearest one kept."""
-        now = outcomes_identity(cell, self.data_digest(cell.dataset))
-        kept = (identity for _, identity in self.store.identities("outcomes"))
-        return min((differences(now, then) for then in kept), key=len, default=["nothing was ever attacked here"])
+    def first_missing(self, cell: Cell) -> tuple[str, Identity]:
+        """The first stage of a cell that is not kept, and its identity; the record's where all are."""
+        outcomes, checks, record = self._identities(cell)
+        stages = {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks, "records": record}
+        missing = (name for name, identity in stages.items() if not self.store.get(name, key_of(identity)))
+        stage = next(missing, "records")
+        return stage, stages[stage]
 
     def victim(self, cell: Cell, defense: Defense) -> tuple[Victim, float]:
         """The trained victim of a cell's dataset, model and seed under `defense`, and its seconds of training."""
@@ -121,7 +124,8 @@ class Bench:
             ("outcomes", outcomes, "check"),
             ("victims", outcomes["victim"], "attack"),
         )
-        work = next((work for stage, identity, work in stages if self.store.get(stage, key_of(identity))), "train")
+        kept = (work for stage, identity, work in stages if self.store.get(stage, key_of(identity)))
+        work: Work = next(kept, "train")
         return Planned(cell, key_of(record), work)
 
     def _identities(self, cell: Cell) -> tuple[Identity, Identity, Identity]:

@@ -15,7 +15,7 @@ from typing import Any
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.selector import identity
 from ecgbench.sources import closure
-from ecgbench.sweep import Protocol
+from ecgbench.sweep import STANDARD, Protocol
 from ecgbench.threat import Threat
 
 Identity = dict[str, Any]
@@ -31,7 +31,7 @@ class Cell:
     attack: Attack
     threat: Threat
     epsilons: tuple[float, ...]
-    protocol: Protocol = Protocol()
+    protocol: Protocol = STANDARD
     seed: int = 0
     limit: int | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +42,8 @@ class DataRoot:
     def find(self, name: str, marker: str, layouts: Iterable[str], hint: str) -> Path:
         """The first folder of `layouts` that holds the file `marker`.
 
-        A place given for `name` is searched first, itself and its layouts. Raises DataError, ending in
-        `hint`, where there is none.
+        A place given for `name` is searched instead of the data root; either is a candidate itself, before
+        its layouts. Raises DataError, ending in `hint`, where none holds it.
         """
         layouts = tuple(layouts)
         roots = [self.places[name]] if name in self.places else [] if self.home is None else [self.home]
@@ -56,29 +57,44 @@ class DataRoot:
     def array(self, name: str, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array `make()` gives, kept as one memory-mapped file under `name` and `key` (see `digest`).
 
-        Opened copy-on-write: whoever writes into it changes nothing on disk.
+        Opened copy-on-write: whoever writes into it changes nothing on disk. Raises DataError where the cache
+        cannot be written.
         """
         if self.cache is None:
             return make()
         path = self.cache / "arrays" / f"{name}-{key[:24]}.npy"
         try:
             return np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             pass
         array = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}.tmp")
-        with aside.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        aside.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            aside.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                aside.unlink()
+            reason = error.strerror or error
+            raise DataError(f"the cache {self.cache} cannot be written ({reason}).") from error
         return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
 def digest(files: Mapping[str, Path]) -> str:
-    """SHA-256 over names and contents, in the order of names."""
+    """SHA-256 over names and contents, in the order of names. Raises DataError for a file nobody may read."""
     total = hashlib.sha256()
     for name in sorted(files):
-        with files[name].open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256(files[name])
         total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of one file. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error

@@ -49,7 +49,7 @@ class Keyed:
         row = _mix(_mix(keys + self.seed) + _occurrence(keys))
         place = torch.arange(1, math.prod(shape) + 1) * _GOLDEN
         bits = _mix(row[:, None] + place)
-        draws = (_shift(bits, 40).float() + 0.5) * 2.0**-24
+        draws = (_shift(bits, 41).float() + 0.5) * 2.0**-23  # 24 bits in all: exact, so never 0, 0.5 or 1
         return draws.view(len(ids), *shape).to(ids.device)
 
     def normal(self, ids: Tensor, shape: Sequence[int]) -> Tensor:
@@ -73,12 +73,13 @@ def _occurrence(ids: Tensor) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
+    """splitmix64's output function of each number; a fresh tensor, worked on in place."""
     bits = bits + _GOLDEN
-    bits = (bits ^ _shift(bits, 30)) * _FIRST
-    bits = (bits ^ _shift(bits, 27)) * _SECOND
-    return bits ^ _shift(bits, 31)
+    bits.bitwise_xor_(_shift(bits, 30)).mul_(_FIRST)
+    bits.bitwise_xor_(_shift(bits, 27)).mul_(_SECOND)
+    return bits.bitwise_xor_(_shift(bits, 31))
 
 
 def _shift(bits: Tensor, by: int) -> Tensor:
     """Logical shift to the right; torch's own keeps the sign."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)

@@ -60,17 +60,17 @@ class Record(Struct, frozen=True, kw_only=True):
     protocol: str
     seed: int
     limit: int | None
-    n: int
-    groups: int | None
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-    unit: str
     epsilons: tuple[float, ...]
     headline: float
-    synthetic: bool
-    notes: tuple[str, ...]
-    weighting: str
-    skip_unpredicted: bool
+    n: int = 0
+    groups: int | None = None
+    classes: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
+    unit: str = ""
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+    weighting: str = ""
+    skip_unpredicted: bool = False
     scores: tuple[Score, ...] = ()
     curve: Curve | None = None
     uncertainty: Uncertainty | None = None

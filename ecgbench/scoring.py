@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from ecgbench.catalog import Catalog
 from ecgbench.cell import Cell, Identity
@@ -75,19 +76,13 @@ def score(
     attacked = int((outcomes.forwards.sum(0) > 0).sum())
     forwards = int(outcomes.forwards.sum(dtype=np.int64))
     grouped = outcomes.group[outcomes.group >= 0]
-    return Record(
-        status="ok",
-        key=key,
-        **parts.names,
-        seed=parts.seed,
-        limit=parts.limit,
+    return replace(
+        _frame(parts, "ok", key),
         n=len(outcomes.y),
         groups=len(np.unique(grouped)) if len(grouped) else None,
         classes=task.classes,
         counts={name: int((outcomes.y == label).sum()) for label, name in enumerate(task.classes)},
         unit=str(task.physical) if parts.physical else task.unit,
-        epsilons=parts.epsilons,
-        headline=parts.headline,
         synthetic=task.synthetic,
         notes=task.notes,
         weighting=task.weighting,
@@ -117,24 +112,26 @@ def score(
 
 def unscored(parts: Parts, status: Literal["failed", "skipped"], why: str) -> Record:
     """The record of a cell that gave no score; its key names the cell alone."""
+    sizes = [repr(eps) for eps in parts.epsilons]
+    key = key_of({**parts.names, "epsilons": sizes, "seed": parts.seed, "limit": parts.limit})
+    return replace(_frame(parts, status, key), error=why)
+
+
+def _frame(parts: Parts, status: Literal["ok", "failed", "skipped"], key: str) -> Record:
+    """A record that says what was run, and nothing of what came of it."""
     return Record(
         status=status,
-        key=key_of({**parts.names, "epsilons": [repr(eps) for eps in cell.epsilons], "seed": cell.seed}),
-        **parts.names,
+        key=key,
+        dataset=parts.names["dataset"],
+        model=parts.names["model"],
+        defense=parts.names["defense"],
+        attack=parts.names["attack"],
+        threat=parts.names["threat"],
+        protocol=parts.names["protocol"],
         seed=parts.seed,
         limit=parts.limit,
-        n=0,
-        groups=None,
-        classes=(),
-        counts={},
-        unit="",
         epsilons=parts.epsilons,
         headline=parts.headline,
-        synthetic=False,
-        notes=(),
-        weighting="",
-        skip_unpredicted=False,
-        error=why,
     )
 
 

@@ -38,6 +38,9 @@ class Protocol:
     clean_wrong: Literal["wrong", "attacked"] = "wrong"
 
 
+STANDARD = Protocol()
+
+
 @dataclass(frozen=True)
 class Sweep:
     """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
@@ -51,7 +54,7 @@ class Sweep:
     threat: Threat
     epsilons: tuple[float, ...]
     rng: Keyed
-    protocol: Protocol = Protocol()
+    protocol: Protocol = STANDARD
     source: Victim | None = None
     device: str = "cpu"
 

@@ -45,12 +45,13 @@ class Threat:
         if self.unit != "native":
             radius = radius / batch.scale.view(-1, *ones)
         reach = radius if self.norm == "linf" else torch.full_like(radius, torch.inf)
-        low, high = -reach, reach
+        low, high, free = -reach, reach, None
         if self.bounds and bounds is not None:
             low, high = torch.maximum(low, bounds[0] - batch.x), torch.minimum(high, bounds[1] - batch.x)
-        if self.mask:
+        if self.mask and not bool(batch.mask.all()):
             low, high = (torch.where(batch.mask, side, 0.0) for side in (low, high))
-        return Ball(self.norm, radius, low, high)
+            free = batch.mask
+        return Ball(self.norm, radius, low, high, free)
 
     def aim(self, y: Tensor, classes: Sequence[str]) -> Aim:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
@@ -100,16 +101,19 @@ class Ball:
     """All perturbations allowed for given rows.
 
     `eps` (n, 1, ..., 1) is the radius in the unit of x; `low` and `high`, broadcastable to x, hold what mask
-    and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high, both 0 where nothing may change.
+    and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high. `free` is the mask, False where
+    nothing may change; None where it does not bind.
     """
 
     norm: Norm
     eps: Tensor
     low: Tensor
     high: Tensor
+    free: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Ball:
-        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows])
+        free = None if self.free is None else self.free[rows]
+        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free)
 
     def size(self, delta: Tensor) -> Tensor:
         """Norm of each perturbation: (n, *shape) -> (n,)."""
@@ -121,10 +125,11 @@ class Ball:
         boxed = delta.clamp(self.low, self.high)
         if self.norm == "linf":
             return boxed
-        outside = (self.size(boxed) > self.eps.flatten()).nonzero().squeeze(1)
-        if not len(outside):
-            return boxed
-        return boxed.index_copy(0, outside, self[outside]._shrink(delta[outside]))
+        outside = self.size(boxed) > self.eps.flatten()
+        if bool(outside.all()):
+            return self._shrink(delta)
+        rows = outside.nonzero().squeeze(1)
+        return boxed.index_copy(0, rows, self[rows]._shrink(delta[rows])) if len(rows) else boxed
 
     def _shrink(self, delta: Tensor) -> Tensor:
         """`clip(t * delta, low, high)` of norm eps, for rows whose clipped point lies outside the sphere.
@@ -132,36 +137,35 @@ class Ball:
         That is the nearest point of box and sphere (stationarity of the Lagrangian). The squared norm is
         concave and piecewise linear in t**2, so Newton's steps from below stay below and end on the root.
         """
-        square = delta.flatten(1).square()
-        free = (self.low < self.high).expand_as(delta).flatten(1)
-        square = torch.where(free, square, 0.0)
-        if not bool(torch.isfinite(self.high).logical_and(free.view_as(delta)).any()):
-            return self._scaled(delta, self.eps.flatten().square() / square.sum(1))
         wall = torch.where(delta > 0, self.high, self.low).flatten(1).square()
+        square = delta.flatten(1).square().masked_fill_(wall == 0, 0.0)
         budget = self.eps.flatten().square()
-        t2 = budget / square.sum(1)
+        scale = budget / square.sum(1)
+        rows = torch.arange(len(delta), device=delta.device)
         for _ in range(64):
-            inner = t2[:, None] * square < wall
-            slope = (square * inner).sum(1)
-            spent = torch.where(inner, 0.0, wall).sum(1)
-            better = torch.where(slope > 0, (budget - spent) / slope, t2).clamp(max=1.0)
-            done = bool((better <= t2 * (1 + 1e-6)).all())
-            t2 = torch.maximum(t2, better)
-            if done:
+            clipped = square * scale[rows, None] >= wall
+            spent = torch.where(clipped, wall, 0.0).sum(1)
+            slope = square.masked_fill(clipped, 0.0).sum(1)
+            better = torch.where(slope > 0, (budget[rows] - spent) / slope, scale[rows]).clamp(max=1.0)
+            moved = better > scale[rows] * (1 + 1e-6)
+            scale[rows] = torch.maximum(scale[rows], better)
+            left = moved.nonzero().squeeze(1)
+            if not len(left):
                 break
-        return self._scaled(delta, t2)
-
-    def _scaled(self, delta: Tensor, t2: Tensor) -> Tensor:
-        return (delta * t2.sqrt().view_as(self.eps)).clamp(self.low, self.high)
+            rows, square, wall = rows[left], square[left], wall[left]
+        return (delta * scale.sqrt().view_as(self.eps)).clamp(self.low, self.high)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The step of size 1 that raises a linear loss of this gradient most, 0 where nothing may change."""
         if self.norm == "linf":
             return gradient.sign()
-        gradient = torch.where(self.low < self.high, gradient, 0.0)
-        # scaled by its largest entry first: a saturated loss has gradients whose squares underflow
-        gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view_as(self.eps)
-        return gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view_as(self.eps)
+        if self.free is not None:
+            gradient = torch.where(self.free, gradient, 0.0)
+        size = gradient.flatten(1).norm(dim=1)
+        if bool((size < 1e-15).any()):  # a saturated loss: squares underflow, so scale by the largest entry first
+            gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view_as(self.eps)
+            size = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return gradient / size.view_as(self.eps)
 
     def sample(self, ids: Tensor, shape: Sequence[int], rng: Keyed) -> Tensor:
         """A random perturbation per row: (n, *shape).
@@ -181,7 +185,7 @@ class Ball:
         size <= eps (1 + 1e-5); exactly 0 where nothing may change; x + delta inside the bounds; finite.
         """
         slack = TOLERANCE * self.eps
-        walls = torch.where(self.low < self.high, slack, 0.0)
+        walls = slack if self.free is None else torch.where(self.free, slack, 0.0)
         boxed = ((delta >= self.low - walls) & (delta <= self.high + walls)).flatten(1).all(1)
         small = self.size(delta) <= (self.eps + slack).flatten()
         return boxed & small

@@ -162,7 +162,8 @@ class Trial:
             logits = self._ask(point)
             value = loss(logits, self.aim).sum()
         (grad,) = torch.autograd.grad(value, point)
-        self.memory.gradients[self.rows] += 1
+        if self.watch != "never":
+            self.memory.gradients.index_add_(0, self.rows, torch.ones_like(self.rows))
         return self._see(logits.detach(), delta, "first"), grad
 
     def module(self) -> Module:
@@ -174,7 +175,8 @@ class Trial:
         return _Tap(self)
 
     def _ask(self, delta: Tensor) -> Tensor:
-        self.memory.forwards[self.rows] += 1
+        if self.watch != "never":
+            self.memory.forwards.index_add_(0, self.rows, torch.ones_like(self.rows))
         return self.victim.logits(self.batch.x + delta, self.batch, self._next_draw())
 
     def _next_draw(self) -> Keyed:
@@ -185,9 +187,9 @@ class Trial:
 
     def _see(self, logits: Tensor, delta: Tensor, watch: Watch) -> Tensor:
         """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
-        hit = self.aim.met(classes(logits))
         if self.watch != watch:
-            return torch.zeros_like(hit)
+            return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+        hit = self.aim.met(classes(logits))
         if bool(hit.any()):
             at = hit.nonzero().squeeze(1)
             at = at[self.ball[at].contains(delta[at])]

@@ -14,7 +14,7 @@ from ecgbench.data import Batch
 from ecgbench.errors import ContractError
 from ecgbench.keyed import Keyed
 
-CHUNK_BYTES = 3 << 19
+CHUNK_BYTES = 3 << 18
 
 
 @dataclass(frozen=True)

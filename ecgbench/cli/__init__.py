@@ -48,6 +48,8 @@ def _status(arguments: list[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         expected = isinstance(fault, EcgbenchError)
-        text = str(fault) if expected else f"internal error, {type(fault).__name__}: {fault} (see: ecgbench --debug ...)"
+        text = (
+            str(fault) if expected else f"internal error, {type(fault).__name__}: {fault} (see: ecgbench --debug ...)"
+        )
         click.echo(f"error: {text}", err=True)
         return fault.exit_code if isinstance(fault, EcgbenchError) else 1

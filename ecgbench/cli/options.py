@@ -26,10 +26,14 @@ def grid_options(command: Command) -> Command:
             click.option("--defense", "-D", multiple=True, help="Defense; default: none."),
             click.option("--attack", "-a", multiple=True, help="Attack."),
             click.option("--threat", "-t", multiple=True, help="Threat model; default: the dataset's."),
-            click.option("--eps", "-e", multiple=True, help="Sizes of the ball, such as 0.01,0.03; default: the dataset's."),
+            click.option(
+                "--eps", "-e", multiple=True, help="Sizes of the ball, such as 0.01,0.03; default: the dataset's."
+            ),
             click.option("--seed", "-s", multiple=True, help="Seeds, such as 0,1,2; default: 0."),
             click.option("--limit", type=int, help="Attack this many test samples only; the row is marked partial."),
-            click.option("--protocol", help="How falls are counted, such as standard[success=last]; default: standard."),
+            click.option(
+                "--protocol", help="How falls are counted, such as standard[success=last]; default: standard."
+            ),
         )
     ):
         command = option(command)
@@ -41,7 +45,9 @@ def bench_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--data", multiple=True, metavar="NAME=PATH", help="Folder of one dataset's recordings."),
-            click.option("--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."),
+            click.option(
+                "--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."
+            ),
             click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
             plugin_option,
         )

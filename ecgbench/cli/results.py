@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from ecgbench.outcomes import Outcomes
     from ecgbench.record import Record
 
-store_option = click.option("--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME.")
+store_option = click.option(
+    "--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."
+)
 
 
 @click.group()

@@ -91,17 +91,19 @@ def plan(
     as_json: bool, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...], **grid: Any
 ) -> None:
     """Say which cells a run would make and which are cached; run nothing."""
+    from ecgbench.whatchanged import remember
+
     bench = open_bench(data, store, device, plugins)
     cells = unfolded(bench, **grid)
     for planned in bench.plan(cells):
         cell = planned.cell
-        names = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in ("dataset", "model", "defense")}
-        names |= {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in ("attack", "threat")}
+        kinds = ("dataset", "model", "defense", "attack", "threat")
+        names = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in kinds}
         if as_json:
             click.echo(json.dumps({"key": planned.key, "work": planned.work, **names, "seed": cell.seed}))
         else:
             click.echo(f"{planned.key[:12]}  {WORK[planned.work]:<20}{' '.join(names.values())} seed={cell.seed}")
-        bench.remember(planned)
+        remember(bench, planned)
 
 
 @click.command()
@@ -109,6 +111,7 @@ def plan(
 @bench_options
 def why(key: str, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...]) -> None:
     """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
-    bench = open_bench(data, store, device, plugins)
-    for line in bench.why(key):
+    from ecgbench.whatchanged import why as reasons
+
+    for line in reasons(open_bench(data, store, device, plugins), key):
         click.echo(line)

@@ -26,7 +26,11 @@ def _table(records: Sequence[Record]) -> str:
     lines = []
     if done:
         lines += [_title(done[0]), "", _scores(done), "", *_remarks(done)]
-    lines += [f"{record.status}: {_name(record)}, seed {record.seed}: {record.error}" for record in records if record not in done]
+    lines += [
+        f"{record.status}: {_name(record)}, seed {record.seed}: {record.error}"
+        for record in records
+        if record not in done
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -48,7 +52,9 @@ def _scores(records: Sequence[Record]) -> str:
         for metric in ("acc", "prec", "f1"):
             values = [_cell([getattr(record.scores[place], metric) for record in group]) for place in range(len(sizes))]
             first = metric == "acc"
-            rows.append([*(name if first else ("",) * len(name)), metric.upper(), *values, _flags(group) if first else ""])
+            rows.append(
+                [*(name if first else ("",) * len(name)), metric.upper(), *values, _flags(group) if first else ""]
+            )
     headers = ("model", "defense", "attack", "eps", *sizes, "flags")
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
 
@@ -80,7 +86,9 @@ def _remarks(records: Sequence[Record]) -> list[str]:
             f"{_name(record)}, seed {record.seed}: ACC {score.acc:.3f} [{low:.3f}, {high:.3f}] at eps {score.eps:g} "
             f"({record.uncertainty.method}); record {record.key[:12]}"
         )
-        lines += [f"  {c.code}: {c.note} (effect {c.effect:.3g}, limit {c.threshold:g})" for c in record.checks if c.raised]
+        lines += [
+            f"  {c.code}: {c.note} (effect {c.effect:.3g}, limit {c.threshold:g})" for c in record.checks if c.raised
+        ]
     return lines
 
 

@@ -79,7 +79,7 @@ class PGD(Attack):
         return descend(trial, start, loss, self._plain, self.steps)
 
     def _plain(self, ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        return ball.project(delta + self._length(ball) * ball.steepest(gradient)), state
+        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(gradient))), state
 
     def _adamax(self, ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         """Adamax (Kingma and Ba 2015, algorithm 2) on the sign; betas 0.9 and 0.999, as in torch."""
@@ -88,10 +88,11 @@ class PGD(Attack):
         mean = mean.lerp(sign, 0.1)
         peak = torch.maximum(0.999 * peak, sign.abs() + 1e-8)
         rate = self._length(ball) / (1 - 0.9 ** (step + 1))
-        return ball.project(delta + rate * mean / peak), (mean, peak, step + 1)
+        return ball.project(torch.addcdiv(delta, rate * mean, peak)), (mean, peak, step + 1)
 
-    def _length(self, ball: Ball) -> Tensor | float:
-        return self.rel_step * ball.eps if self.abs_step is None else self.abs_step
+    def _length(self, ball: Ball) -> Tensor:
+        """The step of each row, (n, 1, ..., 1)."""
+        return self.rel_step * ball.eps if self.abs_step is None else torch.full_like(ball.eps, self.abs_step)
 
 
 def _rivals(trial: Trial) -> Tensor:

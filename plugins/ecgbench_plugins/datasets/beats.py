@@ -11,15 +11,18 @@ next one; 1.2 T is rounded to whole samples, and longer segments are cut.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgbench.errors import DataError
 
+SOURCE = Path(__file__)
 CLASSES = ("N", "S", "V", "F", "Q")
 SYMBOLS = dict(zip(CLASSES, ("NLRej", "AaJS", "VE", "F", "/fQ"), strict=True))  # AAMI EC57
 ENDINGS = (".dat", ".hea", ".atr")
@@ -46,20 +49,12 @@ def cut_all(folder: Path, records: Sequence[str]) -> np.ndarray:
 
 def _read(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """First channel in mV at 360 Hz; place and class of every annotated beat."""
-    import wfdb
-
-    path = str(folder / name)
-    try:
-        record = wfdb.rdrecord(path, channels=[0], physical=False, return_res=32)
-        notes = wfdb.rdann(path, "atr")
-    except Exception as error:  # the library raises whatever a damaged file leads it into
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"record {name} is damaged: wfdb cannot read it ({reason}); download it again.") from error
+    record, notes = _open(str(folder / name), name)
     digital = record.d_signal[:, 0]
     signal = record.dac(return_res=32)[:, 0]
     label = {symbol: CLASSES.index(letter) for letter, symbols in SYMBOLS.items() for symbol in symbols}
     classes = np.array([label.get(symbol, -1) for symbol in notes.symbol], dtype=np.int64)
-    fault = None
+    fault = ""
     if record.fs != NATIVE:
         fault = f"sampled at {record.fs} Hz; expected {NATIVE} Hz"
     elif not np.isfinite(signal).all():
@@ -76,10 +71,25 @@ def _read(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.int6
     return signal, notes.sample[beats], classes[beats]
 
 
+def _open(path: str, name: str) -> tuple[Any, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb calls what pandas is about to drop
+        import wfdb
+
+        try:
+            return wfdb.rdrecord(path, channels=[0], physical=False, return_res=32), wfdb.rdann(path, "atr")
+        except Exception as error:  # whatever a damaged file leads the library into
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            fault = f"damaged or cut short: wfdb cannot read its files ({reason}); download them again"
+            raise DataError(f"record {name} is {fault}.") from error
+
+
 def _cut(name: str, signal: NDArray[np.float32], peaks: NDArray[np.int64], label: NDArray[np.int64]) -> np.ndarray:
     """Every annotated beat but the last, as a BEAT array."""
     from scipy.signal import resample_poly
 
+    if len(peaks) < 2:
+        return np.empty(0, BEAT)
     step = Fraction(RATE, NATIVE)
     signal = resample_poly(signal, step.numerator, step.denominator, padtype="line")
     start = np.rint(peaks[:-1] * RATE / NATIVE).astype(np.int64)

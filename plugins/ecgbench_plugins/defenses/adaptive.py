@@ -32,7 +32,7 @@ class Adaptive(Schedule, Defense):
 
     attack: Attack = PGD(steps=10, rel_step=0.25)
     threat: Threat = Threat("linf")
-    eps: float = 0.05
+    eps: float = 0.03
     clean: float = 0.5
 
     def __post_init__(self) -> None:

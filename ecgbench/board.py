@@ -1,0 +1,260 @@
+"""The board: Markdown made from published results alone, the same bytes wherever and whenever it is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
+from difflib import unified_diff
+from itertools import zip_longest
+from math import isfinite
+from pathlib import Path
+
+from ecgbench.audit import strays, verify
+from ecgbench.errors import StoreError
+from ecgbench.metrics import Score, Spread
+from ecgbench.published import Published, find, place, read, read_results
+from ecgbench.ranking import Standing, flags, rounded
+from ecgbench.record import SCHEMA, Record
+from ecgbench.sections import Section, sections
+from ecgbench.store import write_file
+
+BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
+RESULTS, PAGE = "results", "README.md"
+MISSING = "—"
+REASON = 200  # characters of an error that a cell shows
+CHECKS = {
+    "RANDOM": "two forwards of the same sample disagree",
+    "STATE": "a forward changes the victim",
+    "PROB": "the victim shows probabilities instead of logits, which hides gradients",
+    "GRAD": "gradients at some clean samples are not finite",
+    "NOOP": "every perturbation that the attack returned is 0",
+    "NOISE": "random points of the ball lower the score by more than half a point",
+    "LOSS": "steps on another loss, the margin, lower it by more than half a point",
+    "STEP": "the attack's steps are short, and longer ones lower it by more than half a point",
+    "unchecked": "no check was made",
+}
+_READING = """\
+**The number to cite** is a victim's worst case over its attacks at the headline eps (bold), with its interval, from \
+a row without flags; where `strict` has run, cite `strict`, which is the same set of attacks for every victim.
+
+How to read it:
+
+- All figures are fractions of the test split. ± is the standard deviation over training seeds, brackets hold the \
+95 % interval of one seed (the widest of several), — was not run.
+- *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
+strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
+- Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
+flags. Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
+"""
+_SYNTHETIC = """\
+# Synthetic data
+
+**Synthetic data: the recordings below are made up. What follows shows that the software works; it says nothing about \
+ECG classifiers in the clinic.**"""
+
+
+def render(published: Iterable[Published]) -> str:
+    """The board of these results, whatever their order. Raises StoreError where rows cannot be compared."""
+    rows = list(published)
+    lines = ["# Leaderboard", ""]
+    if not rows:
+        return "\n".join([*lines, "No results yet.", ""])
+    results = "1 result" if len(rows) == 1 else f"{len(rows)} results"
+    lines += [f"{results}, records of schema {SCHEMA}.", "", _READING]
+    lines += _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in CHECKS.items()])
+    made_up = False
+    for section in sections(rows):
+        if section.synthetic and not made_up:
+            lines += ["", _SYNTHETIC]
+            made_up = True
+        lines += ["", *_section(section)]
+    return "\n".join([*lines, ""])
+
+
+def build(leaderboard: Path) -> str:
+    """The board of `leaderboard`/results. Raises StoreError for a missing leaderboard or a damaged result."""
+    return render(read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else [])
+
+
+def write(leaderboard: Path) -> Path:
+    """Put the board into `leaderboard`/README.md, between its markers; all other text there stays."""
+    page = leaderboard / PAGE
+    write_file(page, _paged(page, build(leaderboard)).encode())
+    return page
+
+
+def check(leaderboard: Path) -> list[str]:
+    """Everything wrong with results and board, a sentence each; a stale board's is followed by a diff."""
+    rows, faults = [], []
+    for path in find(_results(leaderboard)):
+        try:
+            rows.append(read(path))
+        except StoreError as fault:
+            faults.append(str(fault))
+    unreadable = bool(faults)
+    faults += verify(rows) + strays(_results(leaderboard))
+    if unreadable:
+        return faults
+    try:
+        return faults + _stale(leaderboard / PAGE, render(rows), {row.record.key[:12] for row in rows})
+    except StoreError as fault:
+        return [*faults, str(fault)]
+
+
+def _results(leaderboard: Path) -> Path:
+    if not leaderboard.is_dir():
+        raise StoreError(f"{leaderboard.as_posix()} is no folder; expected a leaderboard with a folder {RESULTS!r}.")
+    return leaderboard / RESULTS
+
+
+def _section(section: Section) -> Iterator[str]:
+    protocol = "" if section.protocol == "standard" else f", protocol {_text(section.protocol)}"
+    yield f"## {_text(section.dataset)}, {_text(section.threat)}{protocol}, headline eps {_number(section.headline)}"
+    yield ""
+    yield from _terms(section)
+    yield ""
+    robust = [f"robust {_number(eps)}" for eps in section.epsilons]
+    at = section.epsilons.index(section.headline)
+    robust[at] = f"**{robust[at]}**"
+    head = ["#", "model", "defense", "seeds", "n", "clean", *robust, f"interval at {_number(section.headline)}"]
+    yield from _table([*head, "decided by", "flags"], [_victim(one, section.epsilons) for one in section.standings])
+    yield from ("", "Every attack by itself, ACC / PREC / F1:", "")
+    head = ["model", "defense", "attack", "seed", "n", "clean", *(_number(eps) for eps in section.epsilons)]
+    yield from _table([*head, "AUC", "flags", "row"], [_row(row.record, section.epsilons) for row in section.rows])
+
+
+def _terms(section: Section) -> Iterator[str]:
+    """What all rows of a section have in common, a line each."""
+    if section.protocol != "standard":
+        yield f"- Protocol {_text(section.protocol)} is not the standard one; compare with no other section."
+    record = section.scored
+    if record is None:
+        yield "- No row of this section has scores."
+        return
+    unit = "the unit of the signal" if record.unit == "1" else _text(record.unit)
+    yield f"- eps in {unit}; classes {', '.join(_text(name) for name in record.classes)}."
+    yield f"- Weighting: {_text(record.weighting.removesuffix('.'))}."
+    if record.skip_unpredicted:
+        yield "- A class that nobody predicts is left out of PREC."
+    yield from (f"- Note: {_text(note.removesuffix('.'))}." for note in record.notes)
+
+
+def _victim(one: Standing, epsilons: Sequence[float]) -> list[str]:
+    seeds = f"{one.seeds}" if one.seeds == one.of else f"{one.seeds} of {one.of}"
+    robust = [_spread(one.robust.get(eps)) for eps in epsilons]
+    if one.status != "ok":
+        robust[epsilons.index(one.headline)] = one.status
+    low_high = MISSING if one.interval is None else f"[{_figure(one.interval[0])}, {_figure(one.interval[1])}]"
+    return [
+        MISSING if one.rank is None else str(one.rank),
+        _text(one.model),
+        _text(one.defense),
+        seeds,
+        str(one.n) if one.n else MISSING,
+        _spread(one.clean),
+        *robust,
+        low_high,
+        MISSING if one.decided_by is None else _text(one.decided_by),
+        _marks(one.flags, one.limit, [f"failed: {attack}" for attack in one.failed]),
+    ]
+
+
+def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
+    scores = [_score(record.score(eps)) for eps in (0.0, *epsilons)]
+    if record.status != "ok":
+        scores[0] = f"{record.status}: {_text(_shortened(record.error or 'no reason is known'))}"
+    key = _text(record.key[:12])
+    return [
+        _text(record.model),
+        _text(record.defense),
+        _text(record.attack),
+        str(record.seed),
+        str(record.n) if record.n else MISSING,
+        *scores,
+        _figure(record.curve.auc) if record.curve else MISSING,
+        _marks(flags(record), record.limit, []),
+        f"[{key}]({RESULTS}/{place(record).as_posix()})",
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """No padding: a longer name changes its own line only."""
+    for cells in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cells)} |"
+
+
+def _marks(codes: Iterable[str], limit: int | None, more: Iterable[str]) -> str:
+    return ", ".join(_text(mark) for mark in (*codes, *(["partial"] if limit is not None else []), *more))
+
+
+def _score(score: Score | None) -> str:
+    return MISSING if score is None else " / ".join(_figure(one) for one in (score.acc, score.prec, score.f1))
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return MISSING
+    return _figure(spread.mean) + ("" if spread.sd is None else f" ±{_figure(spread.sd)}")
+
+
+def _figure(value: float) -> str:
+    return str(rounded(value)) if isfinite(value) else MISSING
+
+
+def _number(value: float) -> str:
+    """An eps exactly as it was given, in decimals."""
+    return format(Decimal(repr(float(value))).normalize(), "f")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= REASON else text[: REASON - 1] + "…"
+
+
+def _text(text: str) -> str:
+    """Text that Markdown shows as it is, in a cell or out of it, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    line = re.sub(r"([\\|`*])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;")
+    return line.replace("](", "]\\(")
+
+
+def _paged(page: Path, board: str) -> str:
+    """The page with `board` between its markers. Raises StoreError if it has not one pair of them."""
+    fresh = f"{BEGIN}\n{board}{END}\n"
+    if not page.exists():
+        return fresh
+    text = _read_page(page)
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or text.count(BEGIN) + text.count(END) != 2:
+        raise StoreError(
+            f"{page.as_posix()} has no place for the board; expected one {BEGIN} and, after it, one {END}."
+        )
+    return before + fresh.removesuffix("\n") + after
+
+
+def _read_page(page: Path) -> str:
+    try:
+        return page.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise StoreError(f"{page.as_posix()} cannot be read: {fault}.") from None
+
+
+def _stale(page: Path, board: str, keys: Collection[str]) -> list[str]:
+    """How a page differs from what `write` would make of it."""
+    if not page.is_file():
+        return [f"{page.as_posix()} is missing; build the board."]
+    have, want = _read_page(page), _paged(page, board)
+    shown = re.findall(rf"\({RESULTS}/[^()\s]+-([^-()\s]+)\.json\)", have)
+    faults = [
+        f"{page.as_posix()} shows row {key}, which no record in {RESULTS} has; restore it or build the board."
+        for key in dict.fromkeys(shown)
+        if key not in keys
+    ]
+    if have == want:
+        return faults
+    old, new = have.splitlines(), want.splitlines()
+    pairs = enumerate(zip_longest(old, new, fillvalue=""), 1)
+    number, (was, now) = next((item for item in pairs if item[1][0] != item[1][1]), (len(new), ("", "")))
+    diff = "\n".join(unified_diff(old, new, page.name, "built", lineterm=""))
+    return [*faults, f"{page.as_posix()} is stale: line {number} is {was!r}; expected {now!r}.\n{diff}".rstrip("\n")]

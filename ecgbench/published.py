@@ -1,0 +1,144 @@
+"""Published results: a record a file, and the outcomes it was scored from beside it.
+
+`<dataset>/<row>-<key>.json` is a record as people read it, the `.npz` of the same name what it was scored from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import numpy as np
+
+from ecgbench.errors import StoreError
+from ecgbench.outcomes import Outcomes
+from ecgbench.record import Record, read_record
+from ecgbench.store import write_file
+
+LONGEST = 80  # characters of a name before its key
+
+
+@dataclass(frozen=True)
+class Published:
+    """A record read from `path`, and its outcomes, None where there is no file of them."""
+
+    record: Record
+    outcomes: Outcomes | None
+    path: Path
+
+
+def pack(outcomes: Outcomes) -> bytes:
+    """Outcomes as the bytes of a compressed npz; equal outcomes give equal bytes with equal zlib versions."""
+    content = BytesIO()
+    with ZipFile(content, "w") as archive:
+        for name, array in outcomes.arrays().items():
+            member = BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+            info = ZipInfo(f"{name}.npy")  # dated 1980, not now
+            info.compress_type, info.create_system, info.external_attr = ZIP_DEFLATED, 3, 0o644 << 16
+            archive.writestr(info, member.getvalue())
+    return content.getvalue()
+
+
+def unpack(content: bytes, where: str) -> Outcomes:
+    """The outcomes that `pack` packed. Raises StoreError, naming `where`, if the bytes are anything else."""
+    try:
+        with ZipFile(BytesIO(content)) as archive:
+            return Outcomes.from_arrays(
+                {
+                    name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
+                    for name in archive.namelist()
+                }
+            )
+    except Exception as fault:  # zip, deflate and npy readers each raise what they like on damaged bytes
+        reason = str(fault).strip().rstrip(".") or type(fault).__name__
+        raise StoreError(f"{where} holds no readable outcomes: {reason}.") from None
+
+
+def place(record: Record) -> PurePosixPath:
+    """Where a record is published, relative to the folder of results; the same on every file system."""
+    row = f"{record.model}-{record.defense}-{record.attack}-{record.threat}-seed{record.seed}"
+    return PurePosixPath(_slug(record.dataset), f"{_slug(row)}-{_slug(record.key[:12])}.json")
+
+
+def beside(path: Path) -> Path:
+    """Where the outcomes of the record at `path` are."""
+    return path.with_suffix(".npz")
+
+
+def cell(record: Record) -> tuple[object, ...]:
+    """What was run, whatever key it got."""
+    names = (record.dataset, record.model, record.defense, record.attack, record.threat, record.protocol)
+    return (*names, record.epsilons, record.seed, record.limit)
+
+
+def publish(record: Record, outcomes: Outcomes | None, folder: Path) -> Path:
+    """Write a record, and the outcomes of one that has scores, under `folder`; returns the record's file.
+
+    An earlier result of the same cell, which has another key, is removed. Raises StoreError where the outcomes
+    are not those of the record, or the record would not be read back (a figure that is not finite).
+    """
+    path, text = folder / place(record), record.pretty()
+    read_record(text, path.as_posix())
+    content = _packed(record, outcomes)
+    earlier = _earlier(record, path)
+    if content is not None:
+        write_file(beside(path), content)
+    write_file(path, text)
+    if content is None:
+        beside(path).unlink(missing_ok=True)
+    for other in earlier:
+        other.unlink()
+        beside(other).unlink(missing_ok=True)
+    return path
+
+
+def find(folder: Path) -> list[Path]:
+    """The files of all records below `folder`, in an order that is the same everywhere."""
+    return sorted(folder.rglob("*.json"), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read(path: Path) -> Published:
+    """The published result at `path`. Raises StoreError, naming the file, for a damaged one."""
+    try:
+        record = read_record(path.read_bytes(), path.as_posix())
+        npz = beside(path)
+        outcomes = unpack(npz.read_bytes(), npz.as_posix()) if npz.is_file() else None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise StoreError(f"{path.as_posix()} cannot be read: {fault}.") from None
+    return Published(record, outcomes, path)
+
+
+def read_results(folder: Path) -> list[Published]:
+    """All published results below `folder`, by path. Raises StoreError for a missing folder or a damaged file."""
+    if not folder.is_dir():
+        raise StoreError(f"{folder.as_posix()} is no folder; expected one of published results.")
+    return [read(path) for path in find(folder)]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:LONGEST].strip("-.") or "row"
+
+
+def _packed(record: Record, outcomes: Outcomes | None) -> bytes | None:
+    """What stands beside a record. Raises StoreError where it is not what the record was scored from."""
+    if record.status != "ok":
+        return None
+    if outcomes is None or record.provenance is None:
+        raise StoreError(f"record {record.key[:12]} has scores; expected its outcomes and provenance with it.")
+    content, stated = pack(outcomes), record.provenance.outcomes_digest
+    found = hashlib.sha256(content).hexdigest()
+    if found != stated:
+        raise StoreError(f"record {record.key[:12]} was scored from outcomes {stated[:12]}; got {found[:12]}.")
+    return content
+
+
+def _earlier(record: Record, path: Path) -> list[Path]:
+    """Other files beside `path` that hold a result of the same cell."""
+    row = path.name.removesuffix(f"-{_slug(record.key[:12])}.json")
+    others = sorted(other for other in path.parent.glob(f"{row}-*.json") if other != path)
+    return [other for other in others if cell(read_record(other.read_bytes(), other.as_posix())) == cell(record)]

@@ -1,0 +1,65 @@
+"""Why a cell is not there: where its identity differs from the nearest result that is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ecgbench.bench import STAGES, Bench, Planned
+from ecgbench.cell import Cell, differences
+from ecgbench.errors import EcgbenchError
+from ecgbench.store import write_file
+from ecgbench.suite import Grid, unfold
+
+AXES = ("dataset", "model", "defense", "attack", "threat")
+
+
+def remember(bench: Bench, planned: Planned) -> None:
+    """Keep what a planned key stands for, so that `why` can be asked about it."""
+    cell = planned.cell
+    words = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in (*AXES, "protocol")}
+    sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit}
+    write_file(bench.store.root / "plans" / f"{planned.key}.json", json.dumps({**words, **sizes}).encode())
+
+
+def why(bench: Bench, key: str) -> list[str]:
+    """One line per difference, or one that says the cell is there. Raises EcgbenchError for an unknown key."""
+    cell = _recall(bench, key)
+    planned = bench.plan([cell])[0]
+    if planned.work == "none":
+        return [f"{planned.key[:12]} is kept; nothing is missing."]
+    stage, now = bench.first_missing(cell)
+    kept = (identity for _, identity in bench.store.identities(stage))
+    lines = min((differences(now, then) for then in kept), key=len, default=None)
+    what = STAGES[stage]
+    if lines is None:
+        return [f"{planned.key[:12]} is missing: no {what} is kept here at all."]
+    return [f"{planned.key[:12]} is missing: the nearest {what} that is kept differs in", *(f"  {x}" for x in lines)]
+
+
+def _recall(bench: Bench, key: str) -> Cell:
+    """The cell that a planned key or a kept record stands for."""
+    plans = {path.stem: path for path in (bench.store.root / "plans").glob("*.json")}
+    records = {name for name, _ in bench.store.identities("records")}
+    matches = sorted(name for name in {*plans, *records} if name.startswith(key))
+    if len(matches) != 1:
+        raise EcgbenchError(f"{len(matches)} known cells begin with {key!r}; expected one (see: ecgbench plan).")
+    name = matches[0]
+    if name in plans:
+        return _cell(bench, json.loads(plans[name].read_bytes()))
+    files = bench.store.get("records", name)
+    if files is None:
+        raise EcgbenchError(f"record {key} was damaged; run its cell again.")
+    return _cell(bench, json.loads(files["record.json"]))
+
+
+def _cell(bench: Bench, words: Mapping[str, Any]) -> Cell:
+    grid = Grid(
+        **{axis: (words[axis],) for axis in AXES},
+        eps=tuple(words["epsilons"]),
+        seed=(words["seed"],),
+        limit=words["limit"],
+        protocol=words["protocol"],
+    )
+    return unfold((grid,), bench.catalog)[0]
