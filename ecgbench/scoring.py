@@ -141,7 +141,7 @@ def versions() -> dict[str, str]:
     return {
         "ecgbench": version("ecgbench"),
         "python": python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": version("numpy"),
         "scipy": version("scipy"),
         "cpu": torch.backends.cpu.get_cpu_capability(),
