@@ -121,7 +121,7 @@ def evaluate(
         reason = foe.unfit(task, rules)
         if reason is not None:
             raise EcgbenchError(reason)
-        sweep = Sweep(attack, victim, task, threat, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
+        sweep = Sweep(foe, victim, task, rules, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
         outcomes = sweep.run(Journal(tell))
         decides = sizes[-1] if headline is None else headline
         checks = Examination(sweep, outcomes, decides).run()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
@@ -90,7 +91,13 @@ def record_identity(outcomes: str, checks: str) -> Identity:
 def sources(*values: object, extra: tuple[str, ...] = ()) -> Mapping[str, str]:
     """Digests of all source code that `values`, and the values nested in them, are made of."""
     modules = {type(part).__module__ for value in values for part in _parts(value)}
-    return closure(sorted(modules | set(extra)), sys.path)
+    return _closure(tuple(sorted(modules | set(extra))))
+
+
+@cache
+def _closure(modules: tuple[str, ...]) -> Mapping[str, str]:
+    """Read once per process: the code that runs is the code that was there when it was loaded."""
+    return closure(modules, sys.path)
 
 
 def _parts(value: object) -> Iterator[object]:

@@ -33,8 +33,10 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
 
 def _plugins(catalog: Catalog) -> None:
     for plugin in catalog.plugins:
-        state = "ok" if plugin.ok else f"broken: {plugin.reason}"
+        state = "ok" if plugin.ok else f"broken: {plugin.reason} ({plugin.origin or 'no source'})"
         click.echo(f"{plugin.name:<20}{plugin.distribution} {plugin.version}  {state}")
+    for clash in catalog.contested.values():
+        click.echo(f"contested: {clash}")
 
 
 def _summary(value: object) -> str:

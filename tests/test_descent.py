@@ -1,0 +1,181 @@
+"""The loop of iterative attacks: a row leaves at its first adversarial iterate, with all that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from problems import thresholds, trial_of
+from torch import Tensor
+
+from ecgbench.descent import State, descend, in_turn
+from ecgbench.keyed import Keyed
+from ecgbench.losses import margin
+from ecgbench.threat import Ball, Threat
+from ecgbench.trial import Trial, Watch
+from ecgbench_plugins.attacks.fgsm import FGSM
+from ecgbench_plugins.attacks.identity import Identity
+from ecgbench_plugins.attacks.noise import Noise
+from ecgbench_plugins.attacks.pgd import PGD
+
+LEVELS = [-0.5, 0.05, 0.15, 0.35, 0.95, 9.0]
+FALLS_AT = [0, 1, 2, 4, 10, None]  # steps of 0.1 from 0 until the level is passed
+RNG = Keyed((0, "attack"))
+
+
+def trial(watch: Watch = "first", levels: list[float] = LEVELS) -> Trial:
+    samples, victim = thresholds(levels)
+    return trial_of(victim, samples, Threat("linf"), 1.0, watch=watch)
+
+
+def step(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    return ball.project(delta + 0.1 * ball.eps * ball.steepest(gradient)), state
+
+
+def walk(seen: Trial, steps: int) -> Tensor:
+    return descend(seen, torch.zeros_like(seen.batch.x), margin, step, steps)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 12])
+def test_a_row_costs_what_it_takes_to_fall_and_not_one_sample_more(steps: int) -> None:
+    seen = trial()
+    walk(seen, steps)
+    until = [steps + 1 if at is None else min(at, steps) + 1 for at in FALLS_AT]
+    assert seen.memory.gradients.tolist() == [min(count, steps) for count in until]
+    assert seen.memory.forwards.tolist() == [min(count, steps + 1) for count in until]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 12])
+def test_a_fallen_row_keeps_its_first_adversarial_iterate_and_others_their_last(steps: int) -> None:
+    seen = trial()
+    delta = walk(seen, steps)
+    at = [steps if fell is None else min(fell, steps) for fell in FALLS_AT]
+    assert delta[:, 0, 0].tolist() == pytest.approx([min(0.1 * count, 1.0) for count in at])
+    assert seen.fell.tolist() == [fell is not None and fell <= steps for fell in FALLS_AT]
+    assert torch.equal(seen.best(delta), delta)
+
+
+@pytest.mark.parametrize(("watch", "looks"), [("last", 1), ("never", 0)])
+def test_nothing_leaves_a_trial_that_does_not_watch_the_way(watch: Watch, looks: int) -> None:
+    seen = trial(watch)
+    delta = walk(seen, 12)
+    assert seen.memory.gradients.tolist() == [12] * 6
+    assert seen.memory.forwards.tolist() == [12 + looks] * 6
+    assert delta[:, 0, 0].tolist() == pytest.approx([1.0] * 6)
+    assert seen.fell.tolist() == [watch == "last" and fell is not None for fell in FALLS_AT]
+
+
+def test_the_state_of_a_rule_leaves_with_its_row() -> None:
+    seen, widths = trial(), []
+
+    def careful(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+        own, count = state
+        widths.append(len(own))
+        assert len(own) == len(ball.eps) == len(ball.low) == len(delta) == len(gradient)
+        assert torch.equal(own, delta[:, 0, 0].round(decimals=4) * 0 + own)
+        return step(ball, delta, gradient, ())[0], (own, count + 1)
+
+    levels = torch.tensor(LEVELS)
+    descend(seen, torch.zeros_like(seen.batch.x), margin, careful, 12, (levels, 0))
+    assert widths == [5, 4, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1]
+
+
+def test_an_iterate_outside_the_ball_ends_nothing() -> None:
+    seen = trial()
+
+    def leap(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+        return delta + 3 * torch.tensor([1.0, 0.0]), state
+
+    descend(seen, torch.zeros_like(seen.batch.x), margin, leap, 2)
+    assert seen.fell.tolist() == [True] + [False] * 5
+
+
+def test_the_start_is_left_as_it_was() -> None:
+    start = torch.zeros(6, 1, 2)
+    descend(trial(), start, margin, step, 3)
+    assert not start.any()
+
+
+def test_parts_run_in_turn_on_what_still_stands() -> None:
+    seen, met = trial(), []
+
+    def push(amount: float) -> object:
+        def part(left: Trial, at: Tensor) -> Tensor:
+            met.append(at.tolist())
+            delta = torch.tensor([amount, 0.0]).expand(left.batch.x.shape).clone()
+            left.look(delta)
+            return delta
+
+        return part
+
+    delta = in_turn(seen, (push(amount) for amount in (0.0, 0.2, 0.99, 1.0)))  # type: ignore[misc]
+    assert met == [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [3, 4, 5], [5]]
+    assert delta[:, 0, 0].tolist() == pytest.approx([0.0, 0.2, 0.2, 0.99, 0.99, 1.0])
+
+
+def test_no_part_begins_once_everyone_has_fallen() -> None:
+    seen, begun = trial(levels=[-1.0, 0.05]), []
+
+    def parts() -> Iterator[object]:
+        for number in range(5):
+            begun.append(number)
+            yield lambda left, at: walk(left, 2)
+
+    in_turn(seen, parts())  # type: ignore[arg-type]
+    assert len(begun) <= 2
+
+
+def test_restarts_are_spent_on_survivors_only() -> None:
+    seen = trial()
+    PGD(steps=3, loss="margin", start="zero", restarts=4).perturb(seen, RNG)
+    assert seen.memory.gradients[:3].tolist() == [1, 2, 3]
+    assert 3 <= int(seen.memory.gradients[4]) <= 12
+    assert int(seen.memory.gradients[5]) == 12 and int(seen.memory.forwards[5]) == 16
+
+
+def test_each_restart_begins_elsewhere() -> None:
+    samples, victim = thresholds([9.0] * 3)
+    answers = []
+    for restarts in (1, 2, 3):
+        seen = trial_of(victim, samples, Threat("linf"), 1.0)
+        answers.append(PGD(steps=1, rel_step=1e-6, restarts=restarts).perturb(seen, RNG))
+    assert len({tuple(answer[:, 0, 0].tolist()) for answer in answers}) == 3
+
+
+# the built-in attacks that need no victim to be understood
+
+
+def test_identity_changes_and_asks_nothing() -> None:
+    seen = trial()
+    assert not Identity().perturb(seen, RNG).any()
+    assert not seen.memory.forwards.any()
+
+
+def test_fgsm_is_one_full_step_for_one_gradient() -> None:
+    seen = trial()
+    delta = FGSM().perturb(seen, RNG)
+    assert delta[:, 0, 0].tolist() == [1.0] * 6 and not delta[:, 0, 1].any()
+    assert seen.memory.gradients.tolist() == [1] * 6
+
+
+def test_noise_draws_until_a_row_falls() -> None:
+    samples, victim = thresholds([0.0] * 400 + [9.0])
+    seen = trial_of(victim, samples, Threat("linf"), 1.0)
+    Noise(draws=4).perturb(seen, RNG)
+    counts = seen.memory.forwards[:400].bincount(minlength=5)
+    assert counts.tolist() == pytest.approx([0, 200, 100, 50, 50], abs=35)
+    assert int(seen.memory.forwards[400]) == 4 and not seen.memory.gradients.any()
+
+
+def test_adamax_on_the_sign_moves_a_full_step_while_the_sign_holds() -> None:
+    seen = trial(levels=[9.0])
+    for steps in (1, 2, 5):
+        delta = PGD(steps=steps, rel_step=0.1, loss="margin", start="zero", update="adamax").perturb(seen, RNG)
+        assert float(delta[0, 0, 0]) == pytest.approx(0.1 * steps, rel=1e-5)
+
+
+def test_an_absolute_step_is_one_of_the_unit_of_eps() -> None:
+    seen = trial(levels=[9.0])
+    delta = PGD(steps=3, abs_step=0.02, loss="margin", start="zero").perturb(seen, RNG)
+    assert float(delta[0, 0, 0]) == pytest.approx(0.06)

@@ -1,0 +1,289 @@
+"""A trial answers, counts and remembers the first adversarial perturbation of every row that lies in its ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from problems import Written, linear_problem, thresholds, trial_of
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.data import Samples
+from ecgbench.errors import ContractError
+from ecgbench.keyed import Keyed
+from ecgbench.losses import margin, pair_margin
+from ecgbench.threat import Threat
+from ecgbench.trial import Trial, Watch
+from ecgbench.victim import Victim, chunks, evaluating, frozen
+
+LEVELS = [0.15, 0.35, 0.75, 5.0]
+EPS = 1.0
+
+
+def trial(watch: Watch = "first", gradients: bool = True) -> Trial:
+    """Rows fall where the first number of delta passes 0.15, 0.35, 0.75 and 5 (never, at eps 1)."""
+    samples, victim = thresholds(LEVELS)
+    return trial_of(victim, samples, Threat("linf"), EPS, watch=watch, gradients=gradients)
+
+
+def push(*amounts: float) -> Tensor:
+    return torch.tensor([[[amount, 0.0]] for amount in amounts])
+
+
+# remembering
+
+
+def test_the_first_adversarial_point_of_each_row_is_remembered() -> None:
+    seen = trial()
+    for amount in (0.1, 0.2, 0.5, 0.9):
+        seen.scores(push(*[amount] * 4))
+    assert seen.fell.tolist() == [True, True, True, False]
+    assert seen.memory.delta[:, 0, 0].tolist() == pytest.approx([0.2, 0.5, 0.9, 0])
+
+
+@pytest.mark.parametrize("ask", ["scores", "look", "gradient", "module"])
+def test_every_way_of_asking_is_watched(ask: str) -> None:
+    seen, delta = trial(), push(0.2, 0.2, 0.2, 0.2)
+    asked: dict[str, Callable[[], object]] = {
+        "scores": lambda: seen.scores(delta),
+        "look": lambda: seen.look(delta),
+        "gradient": lambda: seen.gradient(delta, margin),
+        "module": lambda: seen.module()(seen.batch.x + delta),
+    }
+    asked[ask]()
+    assert seen.fell.tolist() == [True, False, False, False]
+    assert torch.equal(seen.memory.delta[0], delta[0])
+
+
+def test_an_adversarial_point_outside_the_ball_is_no_fall() -> None:
+    seen = trial()
+    hit, _ = seen.gradient(push(1.01, 0.9, 0.9, 0.9), margin)
+    assert hit.tolist() == [False, True, True, False]
+    outside_mask = push(0.9, 0.9, 0.9, 0.9)
+    outside_mask[0, 0, 1] = -0.1
+    assert not seen.look(outside_mask)[0]
+    assert seen.fell.tolist() == [False, True, True, False]
+
+
+def test_only_what_is_presented_counts_when_the_last_point_decides() -> None:
+    seen = trial(watch="last")
+    seen.scores(push(0.9, 0.9, 0.9, 0.9))
+    assert not seen.gradient(push(0.9, 0.9, 0.9, 0.9), margin)[0].any()
+    seen.module()(seen.batch.x + 0.9)
+    assert not seen.fell.any()
+    assert seen.look(push(0.2, 0.2, 0.2, 0.2)).tolist() == [True, False, False, False]
+    assert seen.fell.tolist() == [True, False, False, False]
+
+
+def test_an_unwatched_trial_remembers_nothing_and_spends_nothing_on_a_look() -> None:
+    seen = trial(watch="never")
+    seen.scores(push(0.9, 0.9, 0.9, 0.9))
+    assert not seen.gradient(push(0.9, 0.9, 0.9, 0.9), margin)[0].any()
+    assert not seen.look(push(0.9, 0.9, 0.9, 0.9)).any()
+    assert not seen.fell.any() and not seen.memory.delta.any()
+    assert seen.memory.forwards.tolist() == [2] * 4
+
+
+def test_the_best_answer_is_the_remembered_one_of_rows_that_fell() -> None:
+    seen = trial()
+    assert torch.equal(seen.best(push(0.3, 0.3, 0.3, 0.3)), push(0.3, 0.3, 0.3, 0.3))
+    seen.look(push(0.2, 0.2, 0.2, 0.2))
+    assert torch.equal(seen.best(push(0.3, 0.3, 0.3, 0.3)), push(0.2, 0.3, 0.3, 0.3))
+
+
+def test_the_component_that_felled_a_row_is_named() -> None:
+    seen = trial()
+    seen.look(push(0.2, 0.2, 0.2, 0.2))
+    seen.named("square").look(push(0.9, 0.9, 0.9, 0.9))
+    assert [seen.memory.components[place] for place in seen.memory.by] == ["", "square", "square", ""]
+
+
+# sub-trials
+
+
+def test_a_sub_trial_shares_the_memory_of_the_whole() -> None:
+    seen = trial()
+    part = seen[torch.tensor([2, 0])]
+    part.look(push(0.9, 0.1))
+    assert seen.fell.tolist() == [False, False, True, False]
+    assert seen.memory.forwards.tolist() == [1, 0, 1, 0]
+    assert part[torch.tensor([1])].rows.tolist() == [0]
+
+
+def test_what_stands_is_the_sub_trial_of_rows_that_have_not_fallen() -> None:
+    seen = trial()
+    seen.look(push(0.2, 0.2, 0.9, 0.2))
+    left = seen.standing()
+    assert left.rows.tolist() == [1, 3] and len(left) == 2
+    left.look(push(0.5, 0.5))
+    assert seen.standing().rows.tolist() == [3]
+
+
+def test_state_is_kept_by_row_where_a_batch_repeats_a_sample() -> None:
+    samples, victim = thresholds([0.15, 0.15])
+    repeated = samples[torch.tensor([0, 0, 1])]
+    seen = trial_of(victim, repeated, Threat("linf"), EPS)
+    seen.look(push(0.2, 0.1, 0.1))
+    assert seen.fell.tolist() == [True, False, False]
+
+
+def test_a_rival_follows_its_row_into_a_sub_trial() -> None:
+    problem = linear_problem(3, (1, 6), n=4)
+    rival = (problem.task.test.y + 1) % 3
+    seen = trial_of(problem.victim, problem.task.test, Threat("l2"), 1.0).toward(rival)
+    rows = torch.tensor([3, 1])
+    _, grad = seen[rows].gradient(torch.zeros(2, 1, 6), pair_margin)
+    expected = problem.weight[rival[rows]] - problem.weight[problem.task.test.y[rows]]
+    torch.testing.assert_close(grad.flatten(1).double(), torch.tensor(expected))
+
+
+# counting and access
+
+
+def test_forwards_and_gradients_are_counted_by_sample() -> None:
+    seen = trial()
+    seen.scores(push(0, 0, 0, 0))
+    seen[torch.tensor([1, 2])].gradient(push(0, 0), margin)
+    seen[torch.tensor([2])].look(push(0))
+    assert seen.memory.forwards.tolist() == [1, 2, 3, 1]
+    assert seen.memory.gradients.tolist() == [0, 1, 1, 0]
+
+
+def test_the_gradient_is_that_of_the_loss_for_the_perturbation() -> None:
+    problem = linear_problem(2, (1, 6), n=5)
+    seen = trial_of(problem.victim, problem.task.test, Threat("l2"), 1.0)
+    _, grad = seen.gradient(torch.zeros(5, 1, 6), margin)
+    own = problem.task.test.y
+    expected = torch.tensor(problem.weight[1 - own] - problem.weight[own])
+    torch.testing.assert_close(grad.flatten(1).double(), expected)
+
+
+def test_no_gradient_reaches_the_weights_or_the_caller() -> None:
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
+    samples, _ = thresholds(LEVELS)
+    seen = trial_of(Victim(module), samples, Threat("linf"), EPS)
+    delta = push(0, 0, 0, 0)
+    _, grad = seen.gradient(delta, margin)
+    assert not seen.scores(delta).requires_grad and not grad.requires_grad and not delta.requires_grad
+    assert all(weight.grad is None for weight in module.parameters())
+
+
+def test_score_access_yields_no_gradient_by_any_way() -> None:
+    seen = trial(gradients=False)
+    with pytest.raises(ContractError, match="no gradient to be asked for"):
+        seen.gradient(push(0, 0, 0, 0), margin)
+    with pytest.raises(ContractError, match="no autograd through the victim"):
+        seen.module()(seen.batch.x.clone().requires_grad_())
+    assert not seen.scores(push(0, 0, 0, 0).requires_grad_()).requires_grad
+    assert seen[torch.tensor([0])].named("x").gradients_allowed is False
+
+
+# the module of a foreign loop
+
+
+def test_a_foreign_loop_gets_logits_gradients_and_is_counted() -> None:
+    seen = trial()
+    module, x = seen.module(), (seen.batch.x + push(0.2, 0, 0, 0)).requires_grad_()
+    module(x).sum().backward()
+    assert x.grad is not None and x.grad.any()
+    module(x.detach())
+    assert seen.memory.forwards.tolist() == [2] * 4
+    assert seen.memory.gradients.tolist() == [1] * 4
+    assert seen.fell.tolist() == [True, False, False, False]
+
+
+def test_a_foreign_loop_that_picks_its_own_rows_is_refused() -> None:
+    seen = trial()
+    with pytest.raises(ContractError, match="batches of 4 rows, got 2"):
+        seen.module()(seen.batch.x[:2])
+    assert seen[torch.tensor([0, 1])].module()(seen.batch.x[:2]).shape == (2, 2)
+
+
+def test_the_module_of_a_trial_is_in_eval_mode() -> None:
+    assert not trial().module().training
+
+
+# the victim
+
+
+class Masked(Module):
+    """Logits that show what the module was given."""
+
+    takes_mask = True
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.stack([(x * mask).flatten(1).sum(1), mask.expand_as(x).flatten(1).sum(1).float()], 1)
+
+
+class Drawn(Module):
+    """Logits of pure noise."""
+
+    takes_rng = True
+
+    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
+        return rng.normal(ids, (2,))
+
+
+def test_a_module_that_asks_for_the_mask_gets_that_of_its_rows() -> None:
+    samples, _ = thresholds(LEVELS)
+    seen = trial_of(Victim(Masked()), samples, Threat("linf"), EPS)
+    assert seen[torch.tensor([1])].scores(push(0.5)).tolist() == [[0.5, 1.0]]
+
+
+def test_a_randomised_module_draws_afresh_at_every_forward_and_by_sample() -> None:
+    samples, _ = thresholds(LEVELS)
+    first, again = (trial_of(Victim(Drawn()), samples, Threat("linf"), EPS) for _ in range(2))
+    draws = [first.scores(push(0, 0, 0, 0)) for _ in range(2)]
+    assert not torch.equal(*draws)
+    assert torch.equal(again[torch.tensor([2])].scores(push(0)), draws[0][2:3])
+
+
+def test_a_randomised_victim_predicts_what_most_draws_say() -> None:
+    samples, _ = thresholds([0.0] * 200)
+    counts = torch.stack([Victim(Drawn()).logits(samples.x, samples, Keyed((1,)).at("draw", n)).argmax(1) for n in range(15)])
+    predicted = Victim(Drawn()).predict(samples.x, samples, Keyed((1,)))
+    assert torch.equal(predicted, (counts.sum(0) > 7).long())
+
+
+def test_a_logit_that_is_not_finite_is_no_prediction() -> None:
+    samples, _ = thresholds(LEVELS)
+    victim = Victim(Written(lambda x: torch.tensor([[0.0, 1.0], [torch.nan, 0], [torch.inf, 0], [2, 1]])))
+    assert victim.predict(samples.x, samples, Keyed((0,))).tolist() == [1, -1, -1, 0]
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 2), (4, 2, 1)])
+def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    samples, _ = thresholds(LEVELS)
+    with pytest.raises(ContractError, match=r"expected logits of shape \(4, classes\)"):
+        Victim(Written(lambda x: torch.zeros(shape))).predict(samples.x, samples, Keyed((0,)))
+
+
+def test_evaluating_gives_every_submodule_its_own_mode_back() -> None:
+    module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.Dropout())).train()
+    module[1].eval()
+    with pytest.raises(RuntimeError), evaluating(module) as victim:
+        assert not any(part.training for part in victim.module.modules())
+        raise RuntimeError
+    assert [part.training for part in module.modules()] == [True, True, False, False]
+
+
+def test_a_frozen_victim_is_in_eval_mode_with_weights_at_rest() -> None:
+    victim = frozen(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()).train())
+    assert not any(part.training for part in victim.module.modules())
+    assert not any(weight.requires_grad for weight in victim.module.parameters())
+    assert victim.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((1, 187), 2102), ((12, 5000), 6), ((30, 1, 256, 256), 1), ((), 393_216)])
+def test_chunks_hold_a_fixed_number_of_bytes_whatever_the_machine(shape: tuple[int, ...], rows: int) -> None:
+    pieces = chunks(torch.arange(rows * 2 + 1), shape)
+    assert [len(piece) for piece in pieces] == [rows, rows, 1]
+    assert torch.equal(torch.cat(pieces), torch.arange(rows * 2 + 1))
+    assert chunks(torch.arange(0), shape) == []
+
+
+def test_a_trial_on_a_whole_split_is_a_trial_on_its_batch() -> None:
+    samples, _ = thresholds(LEVELS)
+    assert isinstance(trial().batch, Samples) and len(samples) == len(trial())
