@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import platformdirs
 import torch
@@ -28,7 +27,7 @@ from ecgbench.published import pack
 from ecgbench.record import Record
 from ecgbench.scoring import Costs, Parts, score
 from ecgbench.store import Store, key_of, pack_tensors
-from ecgbench.suite import Grid, parse_eps, read_suite, unfold
+from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.sweep import STANDARD, Protocol, Sweep
 from ecgbench.threat import Threat
 from ecgbench.victim import Victim, evaluating
@@ -61,9 +60,12 @@ def run(
     """
     bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
     if suite is not None:
+        chosen = (model, attack, defense, dataset, threat, tuple(eps), seed, limit, protocol)
+        if chosen != ((), (), "none", (), (), (), 0, None, "standard"):
+            raise EcgbenchError("a suite and selectors were both given; expected one of them.")
         grids = read_suite(Path(suite))
     else:
-        seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        seeds = seed if isinstance(seed, Sequence) else (seed,)
         grids = (
             Grid(
                 model=_words(model),
@@ -71,8 +73,8 @@ def run(
                 defense=_words(defense),
                 dataset=_words(dataset),
                 threat=_words(threat),
-                eps=parse_eps(str(size) for size in eps),
-                seed=seeds,
+                eps=parse_eps([str(size) for size in eps]),
+                seed=parse_seeds(str(each) for each in seeds),
                 limit=limit,
                 protocol=protocol,
             ),
@@ -99,22 +101,30 @@ def evaluate(
 ) -> Record:
     """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
 
-    `x` float, `y` (n,) labels 0..classes-1; `mask` (broadcastable to x) True where an attack may write; `group`
-    (n,) the patient of each sample; `bounds` the valid range of x. `headline` is the eps that the checks look
-    at, the largest by default. Scores are plain: every sample counts once. Raises EcgbenchError for bad input.
+    `x` float, `y` (n,) labels 0..classes-1; `mask` (n, ...), broadcastable to x, True where an attack may write;
+    `group` (n,) the patient of each sample; `bounds` the valid range of x. `headline` is the one of `epsilons`
+    that the checks look at, the largest by default. Scores are plain: every sample counts once. Raises
+    EcgbenchError for bad input.
     """
     catalog = discover()
     rules: Threat = catalog.resolve("threat", threat) if isinstance(threat, str) else threat
     foe: Attack = catalog.resolve("attack", attack) if isinstance(attack, str) else attack
-    sizes = parse_eps(str(eps) for eps in epsilons)
+    sizes = parse_eps([str(eps) for eps in epsilons])
     if not sizes:
         raise EcgbenchError("no eps is given; expected at least one above 0.")
+    decides = sizes[-1] if headline is None else headline
+    if decides not in sizes:
+        raise EcgbenchError(f"headline {decides} is given; expected one of the epsilons {list(sizes)}.")
+    if foe.source is not None:
+        raise EcgbenchError(f"{foe!r} needs a second victim, which evaluate has not; expected another attack.")
     samples = Samples.of(
-        _tensor(x, torch.float32),
-        _tensor(y, torch.int64),
-        mask=None if mask is None else _tensor(mask, torch.bool),
-        group=None if group is None else _tensor(group, torch.int64),
+        _tensor("x", x, torch.float32),
+        _tensor("y", y, torch.int64),
+        mask=None if mask is None else _tensor("mask", mask, torch.bool),
+        group=None if group is None else _tensor("group", group, torch.int64),
     )
+    if samples.y.ndim != 1 or not len(samples):
+        raise EcgbenchError(f"y has shape {tuple(samples.y.shape)}; expected (n,), one label of each sample.")
     with evaluating(module) as victim:
         names = tuple(classes) if classes is not None else _numbered(victim, samples)
         task = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
@@ -123,7 +133,6 @@ def evaluate(
             raise EcgbenchError(reason)
         sweep = Sweep(foe, victim, task, rules, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
         outcomes = sweep.run(Journal(tell))
-        decides = sizes[-1] if headline is None else headline
         checks = Examination(sweep, outcomes, decides).run()
     parts = Parts(
         names={
@@ -142,6 +151,8 @@ def evaluate(
         "victim": {"data": _digest(samples), "weights": hashlib.sha256(pack_tensors(module.state_dict())).hexdigest()},
         **parts.names,
         "epsilons": [repr(eps) for eps in sizes],
+        "headline": repr(decides),
+        "bounds": None if bounds is None else [repr(float(end)) for end in bounds],
         "seed": seed,
     }
     return score(parts, task, outcomes, checks, Costs(0.0, 0.0), identity, key_of(identity), pack(outcomes))
@@ -188,15 +199,16 @@ def _words(given: Words) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _tensor(given: ArrayLike | Tensor, kind: torch.dtype) -> Tensor:
-    tensor = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
+def _tensor(name: str, given: ArrayLike | Tensor, kind: torch.dtype) -> Tensor:
+    try:
+        tensor = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+    except (TypeError, ValueError) as fault:
+        raise EcgbenchError(f"{name} holds no table of numbers ({fault}).") from None
     return tensor.to(kind)
 
 
 def _numbered(victim: Victim, samples: Samples) -> tuple[str, ...]:
     """Class names "0", "1", ... by the width of the logits."""
-    if not len(samples):
-        raise EcgbenchError("x and y hold no sample; expected one or more.")
     with torch.no_grad():
         one = samples[:1].to(victim.device)
         width = victim.logits(one.x, one, Keyed(("width",))).shape[1]
@@ -204,13 +216,5 @@ def _numbered(victim: Victim, samples: Samples) -> tuple[str, ...]:
 
 
 def _digest(samples: Samples) -> str:
-    tensors: Iterable[Tensor] = (samples.x, samples.y, samples.mask)
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
-def records_json(records: Iterable[Record]) -> str:
-    """One record a line."""
-    return "".join(msgspec.json.encode(record).decode() + "\n" for record in records)
+    parts = {"x": samples.x, "y": samples.y, "mask": samples.mask}
+    return hashlib.sha256(pack_tensors(parts | ({} if samples.group is None else {"group": samples.group}))).hexdigest()

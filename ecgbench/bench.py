@@ -7,7 +7,7 @@ attacking, and an edited attack attacks again without training.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from ecgbench.data import Batch, Task
 from ecgbench.dataroot import DataRoot, digest
 from ecgbench.errors import ContractError, DataError, EcgbenchError
 from ecgbench.interfaces import Dataset, Defense
-from ecgbench.journal import Note, Progress
+from ecgbench.journal import Journal, Note, Progress
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import pack, unpack
@@ -35,12 +35,13 @@ from ecgbench.sweep import Sweep
 from ecgbench.victim import Victim, frozen
 
 Work = Literal["none", "score", "check", "attack", "train"]
-STAGES = {"victims": "victim", "outcomes": "attack", "checks": "check", "records": "score"}
+STAGES: Mapping[Work, str] = {"train": "victims", "attack": "outcomes", "check": "checks", "score": "records"}
+"""Where the result of each kind of work is kept."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell, the key of its record, and the first stage that is missing ("none": all is there)."""
+    """A cell, the key of its record, and the first work that a run would do ("none": all is there)."""
 
     cell: Cell
     key: str
@@ -76,7 +77,7 @@ class Bench:
             raise
         except EcgbenchError as fault:
             return unscored(self._parts(cell), "failed", str(fault))
-        except Exception as fault:  # a plugin may raise anything; its cell failed, the others go on
+        except (Exception, SystemExit) as fault:  # a plugin may raise anything; its cell failed, the others go on
             self.tell(Note(f"a cell failed: {type(fault).__name__}: {fault}"))
             return unscored(self._parts(cell), "failed", f"{type(fault).__name__}: {fault}")
 
@@ -100,64 +101,59 @@ class Bench:
             self._tasks[dataset] = dataset.load(self.root)
         return self._tasks[dataset]
 
-    def first_missing(self, cell: Cell) -> tuple[str, Identity]:
-        """The first stage of a cell that is not kept, and its identity; the record's where all are."""
-        outcomes, checks, record = self._identities(cell)
-        stages = {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks, "records": record}
-        missing = (name for name, identity in stages.items() if not self.store.get(name, key_of(identity)))
-        stage = next(missing, "records")
-        return stage, stages[stage]
+    def identities(self, cell: Cell) -> dict[str, Identity]:
+        """What each stage of a cell is made of, by the stage's name in the store."""
+        outcomes = outcomes_identity(cell, self.data_digest(cell.dataset))
+        checks = checks_identity(cell, key_of(outcomes), self._parts(cell).headline)
+        record = record_identity(key_of(outcomes), key_of(checks))
+        return {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks, "records": record}
 
     def victim(self, cell: Cell, defense: Defense) -> tuple[Victim, float]:
         """The trained victim of a cell's dataset, model and seed under `defense`, and its seconds of training."""
         identity = identity_of_victim(cell, defense, self.data_digest(cell.dataset))
-        files = self._made("victims", identity, lambda: self._train(cell, defense, key_of(identity)))
+        files = self._made("victims", identity, lambda journal: self._train(cell, defense, journal))
         module = self._blank(cell, defense)
         module.load_state_dict(load(files["weights.safetensors"]))
         return frozen(module.to(self.device)), float(msgspec.json.decode(files["cost.json"])["seconds"])
 
     def _planned(self, cell: Cell) -> Planned:
-        outcomes, checks, record = self._identities(cell)
-        stages: tuple[tuple[str, Identity, Work], ...] = (
-            ("records", record, "none"),
-            ("checks", checks, "score"),
-            ("outcomes", outcomes, "check"),
-            ("victims", outcomes["victim"], "attack"),
-        )
-        kept = (work for stage, identity, work in stages if self.store.get(stage, key_of(identity)))
-        work: Work = next(kept, "train")
-        return Planned(cell, key_of(record), work)
+        identities = self.identities(cell)
+        return Planned(cell, key_of(identities["records"]), self._work(identities))
 
-    def _identities(self, cell: Cell) -> tuple[Identity, Identity, Identity]:
-        outcomes = outcomes_identity(cell, self.data_digest(cell.dataset))
-        checks = checks_identity(cell, key_of(outcomes), self._parts(cell).headline)
-        return outcomes, checks, record_identity(key_of(outcomes), key_of(checks))
+    def _work(self, identities: Mapping[str, Identity]) -> Work:
+        def kept(stage: str) -> bool:
+            return self.store.get(stage, key_of(identities[stage])) is not None
+
+        if kept("records"):
+            return "none"
+        if kept("outcomes") and kept("checks"):
+            return "score"
+        if not kept("victims"):
+            return "train"
+        return "check" if kept("outcomes") else "attack"
 
     def _parts(self, cell: Cell) -> Parts:
         return Parts.of(cell, self.catalog)
 
     def _record(self, cell: Cell) -> Record:
-        outcomes_id, checks_id, record_id = self._identities(cell)
-        if not self.retrain:
-            kept = self.store.get("records", key_of(record_id))
-            if kept is not None:
-                record = msgspec.json.decode(kept["record.json"], type=Record)
-                self._compare(record)
-                return record
+        identities = self.identities(cell)
+        kept = None if self.retrain else self.store.get("records", key_of(identities["records"]))
+        if kept is not None:
+            record = msgspec.json.decode(kept["record.json"], type=Record)
+            self._compare(record)
+            return record
         parts, task = self._parts(cell), self.task(cell.dataset).limited(cell.limit)
+        cell.threat.check(task.physical, task.classes)
         unfit = cell.model.unfit(task) or cell.attack.unfit(task, cell.threat)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)
-        files = self._made("outcomes", outcomes_id, lambda: self._attack(cell, key_of(outcomes_id)))
-        outcomes = unpack(files["outcomes.npz"], "the store")
-        checked = self._made("checks", checks_id, lambda: self._check(cell, outcomes, parts.headline))
-        costs = msgspec.json.decode(files["cost.json"], type=Costs)
-        checks = msgspec.json.decode(checked["checks.json"], type=tuple[Check, ...])
-        record = score(parts, task, outcomes, checks, costs, outcomes_id, key_of(record_id), files["outcomes.npz"])
-        self.store.put("records", record_id, {"record.json": record.json()})
-        return record
+        made = self._made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
+        outcomes = unpack(made["outcomes.npz"], "the store")
+        made |= self._made("checks", identities["checks"], lambda _: self._check(cell, outcomes, parts.headline))
+        made = self._made("records", identities["records"], lambda _: _score(parts, task, identities, made))
+        return msgspec.json.decode(made["record.json"], type=Record)
 
-    def _made(self, stage: str, identity: Identity, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    def _made(self, stage: str, identity: Identity, make: Callable[[Journal], dict[str, bytes]]) -> dict[str, bytes]:
         """The files of a stage: found, or made by one process while others wait."""
         key = key_of(identity)
         again = self.retrain and key not in self._remade
@@ -167,24 +163,24 @@ class Bench:
         with self.store.writing(stage, key):
             files = None if again else self.store.get(stage, key)
             if files is None:
-                files = make()
+                journal = self.store.journal(stage, key, self.tell)
+                files = make(journal)
                 self.store.put(stage, identity, files)
+                journal.finish()
         self._remade.add(key)
         return files
 
-    def _train(self, cell: Cell, defense: Defense, key: str) -> dict[str, bytes]:
+    def _train(self, cell: Cell, defense: Defense, journal: Journal) -> dict[str, bytes]:
         task, rng = self.task(cell.dataset), Keyed(("train", cell.seed))
         module = self._blank(cell, defense)
         if defense.base is not None:
             base, _ = self.victim(cell, defense.base)
             module = defense.wrap(base.module.requires_grad_(True), task)
-        journal = self.store.journal("victims", key, self.tell)
         began = time.perf_counter()
         trained = defense.fit(module.to(self.device), task, rng, journal).eval()
         seconds = time.perf_counter() - began
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)
-        journal.finish()
         return {"weights.safetensors": weights, "cost.json": msgspec.json.encode({"seconds": seconds})}
 
     def _blank(self, cell: Cell, defense: Defense) -> Module:
@@ -207,13 +203,11 @@ class Bench:
         if not torch.equal(_logits(trained, rows), _logits(rebuilt.to(self.device), rows)):
             raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
 
-    def _attack(self, cell: Cell, key: str) -> dict[str, bytes]:
+    def _attack(self, cell: Cell, journal: Journal) -> dict[str, bytes]:
         sweep, train_seconds = self._sweep(cell)
-        journal = self.store.journal("outcomes", key, self.tell)
         began = time.perf_counter()
         outcomes = sweep.run(journal)
         costs = Costs(train_seconds=train_seconds, attack_seconds=time.perf_counter() - began)
-        journal.finish()
         return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
 
     def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:
@@ -244,6 +238,14 @@ class Bench:
         other = [f"{name} {made.get(name)} (now {now[name]})" for name in now if made.get(name) != now[name]]
         if other:
             self.tell(Note(f"record {record.key[:12]} was made with {', '.join(other)}."))
+
+
+def _score(parts: Parts, task: Task, identities: Mapping[str, Identity], made: Mapping[str, bytes]) -> dict[str, bytes]:
+    packed, identity = made["outcomes.npz"], identities["outcomes"]
+    checks = msgspec.json.decode(made["checks.json"], type=tuple[Check, ...])
+    costs = msgspec.json.decode(made["cost.json"], type=Costs)
+    outcomes, key = unpack(packed, "the store"), key_of(identities["records"])
+    return {"record.json": score(parts, task, outcomes, checks, costs, identity, key, packed).json()}
 
 
 def _logits(module: Module, rows: Batch) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ecgbench.audit import strays, verify
 from ecgbench.errors import StoreError
 from ecgbench.metrics import Score, Spread
-from ecgbench.published import Published, find, place, read, read_results
+from ecgbench.published import Published, find, place, read_published, read_results
 from ecgbench.ranking import Standing, flags, rounded
 from ecgbench.record import SCHEMA, Record
 from ecgbench.sections import Section, sections
@@ -40,8 +40,9 @@ a row without flags; where `strict` has run, cite `strict`, which is the same se
 
 How to read it:
 
-- All figures are fractions of the test split. ± is the standard deviation over training seeds, brackets hold the \
-95 % interval of one seed (the widest of several), — was not run.
+- All figures are fractions; PREC and F1 are macro means, AUC is the mean accuracy from eps 0 to the largest eps of \
+its own row. ± is the standard deviation over training seeds, brackets hold the 95 % interval of one seed (the widest \
+of several), — was not run.
 - *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
 strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
 - Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
@@ -89,7 +90,7 @@ def check(leaderboard: Path) -> list[str]:
     rows, faults = [], []
     for path in find(_results(leaderboard)):
         try:
-            rows.append(read(path))
+            rows.append(read_published(path))
         except StoreError as fault:
             faults.append(str(fault))
     unreadable = bool(faults)
@@ -163,7 +164,7 @@ def _victim(one: Standing, epsilons: Sequence[float]) -> list[str]:
 def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
     scores = [_score(record.score(eps)) for eps in (0.0, *epsilons)]
     if record.status != "ok":
-        scores[0] = f"{record.status}: {_text(_shortened(record.error or 'no reason is known'))}"
+        scores[0] = f"{record.status}: {_text((record.error or 'no reason is known')[:REASON])}"
     key = _text(record.key[:12])
     return [
         _text(record.model),
@@ -181,7 +182,7 @@ def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """No padding: a longer name changes its own line only."""
     for cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"
+        yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 
 def _marks(codes: Iterable[str], limit: int | None, more: Iterable[str]) -> str:
@@ -205,10 +206,6 @@ def _figure(value: float) -> str:
 def _number(value: float) -> str:
     """An eps exactly as it was given, in decimals."""
     return format(Decimal(repr(float(value))).normalize(), "f")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= REASON else text[: REASON - 1] + "…"
 
 
 def _text(text: str) -> str:

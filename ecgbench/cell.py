@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
+from ecgbench.record import SCHEMA
 from ecgbench.selector import identity
 from ecgbench.sources import closure
 from ecgbench.sweep import STANDARD, Protocol
@@ -82,6 +83,7 @@ def record_identity(outcomes: str, checks: str) -> Identity:
     """What a record is made of: its outcomes, its checks and the code of the scores."""
     return {
         "stage": "record",
+        "schema": SCHEMA,
         "outcomes": outcomes,
         "checks": checks,
         "sources": sources(extra=("ecgbench.metrics",)),

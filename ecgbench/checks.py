@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgbench.data import Batch
+from ecgbench.data import Batch, Samples
 from ecgbench.descent import State, descend
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin
@@ -81,8 +81,8 @@ class Examination:
         before = _fingerprint(victim.module)
         with torch.no_grad():
             once, again = (victim.logits(batch.x, batch, rng.at(draw)) for draw in range(2))
-        moved = float((once - again).abs().amax()) if len(batch) else 0.0
-        agree = bool((once.argmax(1) == again.argmax(1)).all()) and moved <= 1e-4 * max(1.0, float(once.abs().amax()))
+        moved, largest = (float(part.abs().amax()) if len(batch) else 0.0 for part in (once - again, once))
+        agree = bool((once.argmax(1) == again.argmax(1)).all()) and moved <= 1e-4 * max(1.0, largest)
         yield Check("RANDOM", not agree, moved, 1e-4, "largest change of a logit between two forwards")
         changed = _fingerprint(victim.module) != before
         yield Check("STATE", changed, float(changed), 0.0, "a forward changes weights or buffers")
@@ -106,21 +106,21 @@ class Examination:
         return Check("NOOP", still, float(still), 0.0, "every returned perturbation is 0")
 
     def _refell(self, attack: Callable[[Trial, Keyed], None], name: str) -> float:
-        """By how much `attack` lowers the score at the headline eps, estimated on the first survivors."""
-        rows = self._first(self._standing)
-        fell = 0
-        for batch in self._batches(rows):
+        """By how much `attack` lowers the weighted score at the headline eps, estimated on the first survivors."""
+        fell = met = 0.0
+        for batch in self._batches(self._first(self._standing)):
             trial = self._trial(batch)
             attack(trial, self.sweep.rng.at("checks", name))
-            fell += self._still_wrong(batch, trial)
+            fell += float(batch.weight[self._still_wrong(batch, trial)].sum())
+            met += float(batch.weight.sum())
         share = self.outcomes.weight[self._standing].sum() / max(self.outcomes.weight.sum(), 1e-12)
-        return fell / len(rows) * float(share) if len(rows) else 0.0
+        return fell / met * float(share) if met else 0.0
 
-    def _still_wrong(self, batch: Batch, trial: Trial) -> int:
-        """How many of the rows that fell in the trial are wrong in the host's own prediction."""
+    def _still_wrong(self, batch: Batch, trial: Trial) -> Tensor:
+        """Which of the rows fell in the trial and are wrong in the host's own prediction, (n,) bool."""
         delta = trial.best(torch.zeros_like(batch.x))
         predicted = self.sweep.victim.predict(batch.x + delta, batch, self.sweep.rng.at("checks", "verdict"))
-        return int((trial.aim.met(predicted) & trial.fell).sum())
+        return trial.aim.met(predicted) & trial.fell
 
     @property
     def _place(self) -> int:
@@ -152,7 +152,7 @@ class Examination:
             self.sweep.device
         )
 
-    def _batches(self, rows: Tensor) -> Iterator[Batch]:
+    def _batches(self, rows: Tensor) -> Iterator[Samples]:
         for piece in chunks(rows, self.sweep.task.shape):
             yield self.sweep.task.test[piece].to(self.sweep.device)
 

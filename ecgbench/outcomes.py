@@ -74,6 +74,12 @@ class Outcomes:
             want = (e,) if name == "epsilons" else (e, n) if name in _PER_EPS else (n,)
             if value.shape != want or value.dtype != kind:
                 raise StoreError(f"outcomes: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
+        if (
+            made.components.ndim != 1
+            or made.components.dtype.kind != "U"
+            or not (0 <= made.by.min(initial=0) and made.by.max(initial=0) < len(made.components))
+        ):
+            raise StoreError("outcomes: by names a component that is not listed.")
         return made
 
 

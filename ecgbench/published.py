@@ -32,10 +32,13 @@ class Published:
 
 
 def pack(outcomes: Outcomes) -> bytes:
-    """Outcomes as the bytes of a compressed npz; equal outcomes give equal bytes with equal zlib versions."""
+    """Outcomes as the bytes of a compressed npz; equal outcomes give equal bytes with equal zlib versions.
+
+    Raises StoreError where a field has another shape or type than it is read with.
+    """
     content = BytesIO()
     with ZipFile(content, "w") as archive:
-        for name, array in outcomes.arrays().items():
+        for name, array in Outcomes.from_arrays(outcomes.arrays()).arrays().items():
             member = BytesIO()
             np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
             info = ZipInfo(f"{name}.npy")  # dated 1980, not now
@@ -102,7 +105,7 @@ def find(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.json"), key=lambda path: path.relative_to(folder).as_posix())
 
 
-def read(path: Path) -> Published:
+def read_published(path: Path) -> Published:
     """The published result at `path`. Raises StoreError, naming the file, for a damaged one."""
     try:
         record = read_record(path.read_bytes(), path.as_posix())
@@ -117,7 +120,7 @@ def read_results(folder: Path) -> list[Published]:
     """All published results below `folder`, by path. Raises StoreError for a missing folder or a damaged file."""
     if not folder.is_dir():
         raise StoreError(f"{folder.as_posix()} is no folder; expected one of published results.")
-    return [read(path) for path in find(folder)]
+    return [read_published(path) for path in find(folder)]
 
 
 def _slug(text: str) -> str:

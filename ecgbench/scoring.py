@@ -47,18 +47,29 @@ class Parts:
 
     @classmethod
     def of(cls, cell: Cell, catalog: Catalog) -> Parts:
-        """The headline eps is the dataset's own if the grid has it, else the nearest smaller, else the first."""
+        """The cell's words; its headline eps is the dataset's, see `headline`."""
         names = {kind: catalog.canonical(kind, getattr(cell, kind)) for kind in (*KINDS, "threat", "protocol")}
-        smaller = [eps for eps in cell.epsilons if eps <= cell.dataset.defaults.headline]
         return cls(
             names=names,
             plugins={kind: catalog.offered_by(kind, getattr(cell, kind)) for kind in KINDS},
             epsilons=cell.epsilons,
-            headline=smaller[-1] if smaller else cell.epsilons[0],
+            headline=headline(cell),
             physical=cell.threat.unit != "native",
             seed=cell.seed,
             limit=cell.limit,
         )
+
+
+def headline(cell: Cell) -> float:
+    """The eps that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
+
+    For a threat in another norm or unit than the dataset's own, the middle of the grid.
+    """
+    defaults = cell.dataset.defaults
+    if not cell.threat.comparable(defaults.threat):
+        return cell.epsilons[len(cell.epsilons) // 2]
+    smaller = [eps for eps in cell.epsilons if eps <= defaults.headline]
+    return smaller[-1] if smaller else cell.epsilons[0]
 
 
 def score(

@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +49,25 @@ class Store:
         if not folder.is_dir():
             return None
         fault, files = _read(folder, key)
+        if fault is not None:
+            fault, files = _read(folder, key)  # another process may just have replaced it
         if fault is None:
             return files
-        self._set_aside(folder, f"{stage}/{key[:12]} {fault}; it is set aside and made again.")
+        self._set_aside(folder, f"{stage}-{key[:12]}")
+        self.tell(f"{stage}/{key[:12]} {fault}; it is set aside and counts as missing.")
         return None
 
     def put(self, stage: str, identity: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-        """Keep `files` under the key of `identity`, all or nothing, in place of any earlier ones. Returns the key."""
+        """Keep `files` under the key of `identity`, all or nothing, in place of any earlier ones. Returns the key.
+
+        Whoever shares the store holds `writing` meanwhile.
+        """
         key = key_of(identity)
         folder = self.root / stage / key
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        aside, old = folder.with_name(f".writing-{key}"), folder.with_name(f".old-{key}")
+        for left in (aside, old):  # by a writer that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        aside.mkdir(parents=True)
         try:
             manifest = {
                 "identity": identity,
@@ -68,12 +75,12 @@ class Store:
             }
             for name, content in {**files, MANIFEST: canonical_json(manifest) + b"\n"}.items():
                 _write(aside / name, content)
-            aside.chmod(0o755)
             if folder.exists():
-                shutil.rmtree(folder)
-            aside.replace(folder)
+                folder.rename(old)
+            aside.rename(folder)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
         return key
 
     def identities(self, stage: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,12 +111,14 @@ class Store:
         """A journal whose states survive the process; `finish` it once the result is kept."""
         return StoredJournal(self.root / "unfinished" / f"{stage}-{key}", "main", tell)
 
-    def _set_aside(self, folder: Path, why: str) -> None:
+    def _set_aside(self, folder: Path, name: str) -> None:
+        place = self.root / "damaged"
+        place.mkdir(exist_ok=True)
         number = 1
-        while (target := folder.with_name(f"damaged-{folder.name[:12]}-{number}")).exists():
+        while (target := place / f"{name}-{number}").exists():
             number += 1
-        folder.rename(target)
-        self.tell(why)
+        with suppress(FileNotFoundError):
+            folder.rename(target)
 
 
 class StoredJournal(Journal):
@@ -172,10 +181,11 @@ def _read(folder: Path, key: str) -> tuple[str | None, dict[str, bytes]]:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if key_of(manifest["identity"]) != key:
             return "does not belong to its key", {}
-        files = {name: (folder / name).read_bytes() for name in manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        digests = dict(manifest["files"])
+        files = {name: (folder / name).read_bytes() for name in digests}
+    except (OSError, ValueError, KeyError, TypeError):
         return "lacks its files", {}
-    for name, digest in manifest["files"].items():
-        if hashlib.sha256(files[name]).hexdigest() != digest:
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != digests[name]:
             return f"holds a {name} that was changed by hand", {}
     return None, files

@@ -90,7 +90,7 @@ def _words(value: object, name: str) -> tuple[str, ...]:
     return tuple(str(item) for item in items)
 
 
-def parse_eps(words: Iterable[str]) -> tuple[float, ...]:
+def parse_eps(words: Sequence[str]) -> tuple[float, ...]:
     """Sizes such as "0.01" or "8/255", sorted, each once; 0 is left out, the clean score is always there."""
     values = set()
     for word in words:
@@ -103,6 +103,8 @@ def parse_eps(words: Iterable[str]) -> tuple[float, ...]:
     grid = tuple(sorted(values))
     if grid:
         check_grid(grid)
+    elif words:
+        raise EcgbenchError("eps 0 alone is the clean score, which is always there; expected a size above 0 too.")
     return grid
 
 
@@ -129,12 +131,15 @@ def unfold(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
         for model, dataset, defense, attack, threat, seed in product(*axes):
             architecture = catalog.resolve("model", model)
             data = catalog.resolve("dataset", dataset or architecture.default_dataset)
+            rules = catalog.resolve("threat", threat) if threat else data.defaults.threat
+            if not grid.eps and not rules.comparable(data.defaults.threat):
+                raise EcgbenchError(f"threat {threat!r} is given without eps; expected sizes in its norm and unit.")
             cell = Cell(
                 dataset=data,
                 model=architecture,
                 defense=catalog.resolve("defense", defense),
                 attack=catalog.resolve("attack", attack),
-                threat=catalog.resolve("threat", threat) if threat else data.defaults.threat,
+                threat=rules,
                 epsilons=grid.eps or data.defaults.epsilons,
                 protocol=catalog.resolve("protocol", grid.protocol),
                 seed=seed,

@@ -42,8 +42,9 @@ class Threat:
         """The ball of radius `eps` round each row of `batch`; `bounds` is the valid range of x."""
         ones = [1] * (batch.x.ndim - 1)
         radius = torch.full((len(batch), *ones), float(eps), device=batch.x.device)
-        if self.unit != "native":
-            radius = radius / batch.scale.view(-1, *ones)
+        unit = None if self.unit == "native" else 1 / batch.scale.view(-1, *ones)
+        if unit is not None:
+            radius = radius * unit
         reach = radius if self.norm == "linf" else torch.full_like(radius, torch.inf)
         low, high, free = -reach, reach, None
         if self.bounds and bounds is not None:
@@ -51,7 +52,7 @@ class Threat:
         if self.mask and not bool(batch.mask.all()):
             low, high = (torch.where(batch.mask, side, 0.0) for side in (low, high))
             free = batch.mask
-        return Ball(self.norm, radius, low, high, free)
+        return Ball(self.norm, radius, low, high, free, unit)
 
     def aim(self, y: Tensor, classes: Sequence[str]) -> Aim:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
@@ -61,6 +62,10 @@ class Threat:
         source = [_position(name, classes) for name in self.source]
         free = torch.isin(y, torch.tensor(source, device=y.device)) if source else y != target
         return Aim(label=torch.full_like(y, target), leave=False, free=free & (y != target))
+
+    def comparable(self, other: Threat) -> bool:
+        """Whether an eps means the same size under both."""
+        return (self.norm, self.unit) == (other.norm, other.unit)
 
     def check(self, physical: str | None, classes: Sequence[str]) -> None:
         """Raises EcgbenchError where the rules do not fit a task's physical unit or classes."""
@@ -102,7 +107,8 @@ class Ball:
 
     `eps` (n, 1, ..., 1) is the radius in the unit of x; `low` and `high`, broadcastable to x, hold what mask
     and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high. `free` is the mask, False where
-    nothing may change; None where it does not bind.
+    nothing may change; None where it does not bind. `unit` (n, 1, ..., 1) is what one unit of the threat is in
+    the unit of x; None for 1.
     """
 
     norm: Norm
@@ -110,10 +116,16 @@ class Ball:
     low: Tensor
     high: Tensor
     free: Tensor | None = None
+    unit: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Ball:
         free = None if self.free is None else self.free[rows]
-        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free)
+        unit = None if self.unit is None else self.unit[rows]
+        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free, unit)
+
+    def length(self, given: float) -> Tensor:
+        """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""
+        return torch.full_like(self.eps, given) if self.unit is None else given * self.unit
 
     def size(self, delta: Tensor) -> Tensor:
         """Norm of each perturbation: (n, *shape) -> (n,)."""
@@ -126,33 +138,29 @@ class Ball:
         if self.norm == "linf":
             return boxed
         outside = self.size(boxed) > self.eps.flatten()
-        if bool(outside.all()):
-            return self._shrink(delta)
-        rows = outside.nonzero().squeeze(1)
-        return boxed.index_copy(0, rows, self[rows]._shrink(delta[rows])) if len(rows) else boxed
+        return self._shrink(delta) if bool(outside.any()) else boxed
 
     def _shrink(self, delta: Tensor) -> Tensor:
-        """`clip(t * delta, low, high)` of norm eps, for rows whose clipped point lies outside the sphere.
+        """`clip(t * delta, low, high)`, t the largest in (0, 1] that keeps the norm within eps.
 
         That is the nearest point of box and sphere (stationarity of the Lagrangian). The squared norm is
         concave and piecewise linear in t**2, so Newton's steps from below stay below and end on the root.
         """
-        wall = torch.where(delta > 0, self.high, self.low).flatten(1).square()
-        square = delta.flatten(1).square().masked_fill_(wall == 0, 0.0)
-        budget = self.eps.flatten().square()
-        scale = budget / square.sum(1)
-        rows = torch.arange(len(delta), device=delta.device)
+        square = delta.flatten(1).square()
+        scale = (self.eps.flatten().square() / square.sum(1)).clamp(max=1.0)
+        ball, left, rows = self, delta, torch.arange(len(delta), device=delta.device)
         for _ in range(64):
-            clipped = square * scale[rows, None] >= wall
-            spent = torch.where(clipped, wall, 0.0).sum(1)
-            slope = square.masked_fill(clipped, 0.0).sum(1)
-            better = torch.where(slope > 0, (budget[rows] - spent) / slope, scale[rows]).clamp(max=1.0)
-            moved = better > scale[rows] * (1 + 1e-6)
-            scale[rows] = torch.maximum(scale[rows], better)
-            left = moved.nonzero().squeeze(1)
-            if not len(left):
+            here = scale[rows]
+            point = left * here.sqrt().view_as(ball.eps)
+            boxed = point.clamp(ball.low, ball.high)
+            slope = (square * (point == boxed).flatten(1)).sum(1)
+            clipped = boxed.flatten(1).square().sum(1) - here * slope
+            better = ((ball.eps.flatten().square() - clipped) / slope.clamp_min(1e-38)).clamp(max=1.0)
+            scale[rows] = torch.maximum(here, better)
+            moved = (better > here * (1 + 1e-6)).nonzero().squeeze(1)
+            if not len(moved):
                 break
-            rows, square, wall = rows[left], square[left], wall[left]
+            rows, left, square, ball = rows[moved], left[moved], square[moved], ball[moved]
         return (delta * scale.sqrt().view_as(self.eps)).clamp(self.low, self.high)
 
     def steepest(self, gradient: Tensor) -> Tensor:

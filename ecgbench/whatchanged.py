@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ecgbench.bench import STAGES, Bench, Planned
@@ -12,6 +13,7 @@ from ecgbench.errors import EcgbenchError
 from ecgbench.store import write_file
 from ecgbench.suite import Grid, unfold
 
+MADE = {"train": "victim", "attack": "attack", "check": "check", "score": "score"}
 AXES = ("dataset", "model", "defense", "attack", "threat")
 
 
@@ -29,10 +31,10 @@ def why(bench: Bench, key: str) -> list[str]:
     planned = bench.plan([cell])[0]
     if planned.work == "none":
         return [f"{planned.key[:12]} is kept; nothing is missing."]
-    stage, now = bench.first_missing(cell)
+    stage, what = STAGES[planned.work], MADE[planned.work]
+    now = bench.identities(cell)[stage]
     kept = (identity for _, identity in bench.store.identities(stage))
     lines = min((differences(now, then) for then in kept), key=len, default=None)
-    what = STAGES[stage]
     if lines is None:
         return [f"{planned.key[:12]} is missing: no {what} is kept here at all."]
     return [f"{planned.key[:12]} is missing: the nearest {what} that is kept differs in", *(f"  {x}" for x in lines)]
@@ -47,11 +49,18 @@ def _recall(bench: Bench, key: str) -> Cell:
         raise EcgbenchError(f"{len(matches)} known cells begin with {key!r}; expected one (see: ecgbench plan).")
     name = matches[0]
     if name in plans:
-        return _cell(bench, json.loads(plans[name].read_bytes()))
+        return _planned(bench, plans[name])
     files = bench.store.get("records", name)
     if files is None:
         raise EcgbenchError(f"record {key} was damaged; run its cell again.")
     return _cell(bench, json.loads(files["record.json"]))
+
+
+def _planned(bench: Bench, path: Path) -> Cell:
+    try:
+        return _cell(bench, json.loads(path.read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError):
+        raise EcgbenchError(f"what was planned as {path.stem[:12]} cannot be read; plan it again.") from None
 
 
 def _cell(bench: Bench, words: Mapping[str, Any]) -> Cell:

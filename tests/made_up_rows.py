@@ -59,7 +59,10 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
     else:
         names |= scored(outcomes, facts.get("classes", CLASSES)) | {"status": "ok"}
     names |= facts
-    cell = {name: str(names[name]) for name in ("dataset", "model", "defense", "attack", "threat", "seed", "limit")}
+    cell = {
+        name: str(names[name])
+        for name in ("dataset", "model", "defense", "attack", "threat", "protocol", "seed", "limit")
+    }
     cell |= {"epsilons": str(names["epsilons"])}
     record = Record(**({"key": key_of(cell)} | names))
     return Published(record, outcomes, folder / place(record))

@@ -7,7 +7,7 @@ import pytest
 from made_up_rows import changed, made_up, raised, row
 
 from ecgbench.audit import strays, verify
-from ecgbench.published import beside, pack, publish, read, read_results
+from ecgbench.published import beside, pack, publish, read_published, read_results
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def path(tmp_path):
 
 
 def one_fault(path):
-    (fault,) = verify([read(path)])
+    (fault,) = verify([read_published(path)])
     assert fault.startswith(path.as_posix())
     return fault
 
 
 def restate(path, **facts):
     """Alter facts of the record and write it as carefully as `publish` does."""
-    path.write_bytes(msgspec.structs.replace(read(path).record, **facts).pretty())
+    path.write_bytes(msgspec.structs.replace(read_published(path).record, **facts).pretty())
 
 
 def test_what_was_published_has_no_fault(path, tmp_path):
@@ -41,15 +41,15 @@ def test_a_digit_altered_by_hand_is_found(path):
 
 @pytest.mark.parametrize("by", [1e-6, -1e-8])
 def test_a_last_digit_altered_is_found(path, by):
-    curve = read(path).record.curve
+    curve = read_published(path).record.curve
     restate(path, curve=replace(curve, auc=curve.auc + by))
     assert "curve.auc is 0." in one_fault(path)
 
 
 def test_the_last_bits_of_another_platform_are_forgiven(path):
-    curve = read(path).record.curve
+    curve = read_published(path).record.curve
     restate(path, curve=replace(curve, auc=float(np.nextafter(curve.auc, 1))))
-    assert verify([read(path)]) == []
+    assert verify([read_published(path)]) == []
 
 
 @pytest.mark.parametrize(
@@ -66,41 +66,45 @@ def test_the_last_bits_of_another_platform_are_forgiven(path):
         ({"provenance": None}, "beside it, and provenance."),
         ({"checks": tuple(replace(c, raised=False) for c in raised("LOSS"))}, "LOSS is False for an effect of 1"),
         ({"model": "resnet"}, "is not where its record belongs; expected beats/resnet-none-pgd-linf-seed0-"),
-        ({"key": "f" * 64}, "is not where its record belongs; expected beats/mlp-none-pgd-linf-seed0-ffffffffffff.json"),
+        (
+            {"key": "f" * 64},
+            "is not where its record belongs; expected beats/mlp-none-pgd-linf-seed0-ffffffffffff.json",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_fact_altered_by_hand_is_found(path, facts, said):
     restate(path, **facts)
-    assert any(said in fault for fault in verify([read(path)]))
+    assert any(said in fault for fault in verify([read_published(path)]))
 
 
 def test_a_class_renamed_by_hand_is_found(path):
     restate(path, classes=("N", "S"))
-    assert 'counts is {"N":5,"V":5}; recomputed from the outcomes it is {"N":5,"S":5}.' in verify([read(path)])[0]
+    first, *_ = verify([read_published(path)])
+    assert 'counts is {"N":5,"V":5}; recomputed from the outcomes it is {"N":5,"S":5}.' in first
 
 
 def test_fewer_resamples_by_hand_are_found(path):
-    restate(path, uncertainty=replace(read(path).record.uncertainty, draws=10))
-    assert any("interval" in fault for fault in verify([read(path)]))
+    restate(path, uncertainty=replace(read_published(path).record.uncertainty, draws=10))
+    assert any("interval" in fault for fault in verify([read_published(path)]))
 
 
 def test_an_altered_identity_is_found(path):
-    restate(path, provenance=msgspec.structs.replace(read(path).record.provenance, identity={"made": "down"}))
+    restate(path, provenance=msgspec.structs.replace(read_published(path).record.provenance, identity={"made": "down"}))
     assert "provenance.outcomes is" in one_fault(path)
 
 
 def test_outcomes_altered_by_hand_are_found_by_digest_and_by_score(path):
-    outcomes = read(path).outcomes
+    outcomes = read_published(path).outcomes
     better = replace(outcomes, predicted=np.where(outcomes.ids == 0, 0, outcomes.predicted).astype(np.int16))
     beside(path).write_bytes(pack(better))
-    faults = verify([read(path)])
+    faults = verify([read_published(path)])
     assert any("provenance.outcomes_digest is" in fault for fault in faults)
     assert any("scores[eps=0.1].acc is 0.7; recomputed from the outcomes it is 0.8." in fault for fault in faults)
 
 
 def test_outcomes_that_change_no_score_are_found_by_digest(path):
-    slower = replace(read(path).outcomes, forwards=read(path).outcomes.forwards + 1)
+    slower = replace(read_published(path).outcomes, forwards=read_published(path).outcomes.forwards + 1)
     beside(path).write_bytes(pack(slower))
     assert hashlib.sha256(pack(slower)).hexdigest() in one_fault(path)
 
@@ -126,7 +130,7 @@ def test_a_failed_row_with_scores_is_found(path):
 
 
 def test_a_key_and_a_cell_that_appear_twice_are_found(path):
-    one = read(path)
+    one = read_published(path)
     copy, rerun = replace(one, path=path.with_name("copy.json")), changed(one, key="b" * 64)
     assert any("holds the same key" in fault for fault in verify([one, copy]))
     assert any("holds the same cell as" in fault for fault in verify([one, rerun]))

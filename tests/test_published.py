@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_up_rows import changed, made_up, row
 
 from ecgbench.errors import StoreError
-from ecgbench.published import beside, find, pack, place, publish, read, read_results, unpack
+from ecgbench.published import beside, find, pack, place, publish, read_published, read_results, unpack
 
 
 def published(tmp_path, outcomes=None, **facts):
@@ -47,6 +47,12 @@ def test_outcomes_are_packed_small():
     assert len(pack(outcomes)) < sum(array.nbytes for array in outcomes.arrays().values()) / 5
 
 
+def test_outcomes_that_would_not_be_read_back_are_not_packed():
+    outcomes = made_up(["0", "01"])
+    with pytest.raises(StoreError, match="size is float64"):
+        pack(replace(outcomes, size=outcomes.size.astype(float)))
+
+
 PACKED = pack(made_up(["0", "01"]))
 
 
@@ -79,7 +85,7 @@ def test_a_published_result_is_read_back(tmp_path):
     outcomes = made_up(["0", "01"])
     path = published(tmp_path, outcomes)
     assert path == tmp_path / "beats" / path.name
-    assert (back := read(path)).record == row(outcomes).record
+    assert (back := read_published(path)).record == row(outcomes).record
     assert hashlib.sha256(beside(path).read_bytes()).hexdigest() == back.record.provenance.outcomes_digest
     assert sorted(file.suffix for file in path.parent.iterdir()) == [".json", ".npz"]
 
@@ -92,7 +98,7 @@ def test_publishing_twice_changes_no_byte(tmp_path):
 
 def test_a_failed_result_is_published_without_outcomes(tmp_path):
     path = publish(row().record, None, tmp_path)
-    assert read(path).record.error == "out of memory" and not beside(path).exists()
+    assert read_published(path).record.error == "out of memory" and not beside(path).exists()
 
 
 def test_a_new_result_of_a_cell_replaces_the_old_one_and_no_other(tmp_path):

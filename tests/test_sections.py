@@ -24,7 +24,12 @@ def test_made_up_data_and_other_protocols_come_last():
         row(outcomes, dataset="b", threat="z"),
     ]
     found = [(s.dataset, s.protocol, s.threat) for s in sections(rows)]
-    assert found == [("b", "standard", "linf"), ("b", "standard", "z"), ("b", "last", "linf"), ("a", "standard", "linf")]
+    assert found == [
+        ("b", "standard", "linf"),
+        ("b", "standard", "z"),
+        ("b", "last", "linf"),
+        ("a", "standard", "linf"),
+    ]
 
 
 def test_the_grid_is_the_union_of_all_grids():

@@ -39,7 +39,8 @@ def _status(arguments: list[str]) -> int:
         result = cli.main(arguments, prog_name="ecgbench", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as fault:
-        fault.show()
+        text = fault.format_message()
+        click.echo(text if "\n" in text else f"error: {text}", err=True)  # a bare `ecgbench` is shown the help
         return fault.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was finished is kept, and the same command goes on from there.", err=True)

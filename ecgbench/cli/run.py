@@ -64,9 +64,8 @@ def run(
 def _publish(bench: Any, record: Record, folder: Path) -> None:
     from ecgbench.published import publish
 
-    outcomes = bench.outcomes_of(record)
-    if record.status == "ok" and outcomes is not None:
-        publish(record, outcomes, folder)
+    if record.status == "ok":
+        publish(record, bench.outcomes_of(record), folder)
 
 
 def _status(states: list[str]) -> int:

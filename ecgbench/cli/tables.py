@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -18,7 +19,7 @@ def tables(records: Iterable[Record]) -> str:
 
 
 def _section(record: Record) -> tuple[object, ...]:
-    return record.dataset, record.threat, record.protocol, record.epsilons
+    return record.dataset, record.threat, record.protocol, record.epsilons, record.limit or 0
 
 
 def _table(records: Sequence[Record]) -> str:
@@ -60,10 +61,14 @@ def _scores(records: Sequence[Record]) -> str:
 
 
 def _by_name(records: Sequence[Record]) -> list[tuple[tuple[str, str, str], list[Record]]]:
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    """One row over the seeds of a name; a second record of the same seed begins another row."""
+    groups: dict[tuple[tuple[str, str, str], int], list[Record]] = {}
+    turns: Counter[object] = Counter()
     for record in records:
-        groups.setdefault((record.model, record.defense, record.attack), []).append(record)
-    return list(groups.items())
+        name = (record.model, record.defense, record.attack)
+        groups.setdefault((name, turns[name, record.seed]), []).append(record)
+        turns[name, record.seed] += 1
+    return [(name, group) for (name, _), group in groups.items()]
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 
 import torch
 from torch import Tensor
 
-from ecgbench.errors import ContractError
 from ecgbench.interfaces import Attack, Defense
-from ecgbench.keyed import Keyed
 from ecgbench.losses import margin
-from ecgbench.testing.problem import ROWS, LinearVictim, Problem, linear_problem
-from ecgbench.testing.promise import VALUE, Promise, examine, value_fault
+from ecgbench.testing.problem import ROWS
+from ecgbench.testing.promise import Promise, examine, odd, unfit_everywhere, value
+from ecgbench.testing.runs import AttackCase, Run
+from ecgbench.testing.tasks import SHAPES
 from ecgbench.testing.traces import batch_change, fresh_generators, module_change
-from ecgbench.threat import TOLERANCE, Norm
-from ecgbench.trial import Trial, Watch
+from ecgbench.threat import TOLERANCE
 
-SHAPES = ((1, 187), (3, 8, 8), (48, 18))
-NORMS: tuple[Norm, ...] = ("linf", "l2")
 CLOSE = 1e-6  # between a row's perturbations in different batches
 REACH, SHARE = 0.8, 0.95  # of eps, of the rows: what a strong attack finds
 RISING = 0.9  # of the rows: how many come nearer to a target
-RNG = Keyed(("attack", 0))
 
 
 def check_attack(
@@ -37,127 +31,34 @@ def check_attack(
     `expected` names the promises it cannot keep, each with the reason; what it says it is `unfit` for is left
     out. Takes seconds. Raises BrokenPromiseError (a ContractError) with the first promise broken.
     """
-    examine(attack, AttackCase(attack, tuple(shapes)), ATTACK_PROMISES, expected)
+    examine(AttackCase(attack, tuple(shapes)), ATTACK_PROMISES, expected)
 
 
-@dataclass(frozen=True)
-class Run:
-    """What an attack returned for a trial of a problem, as it came."""
-
-    problem: Problem
-    trial: Trial
-    delta: Tensor
-
-    @property
-    def answer(self) -> Tensor:
-        """The perturbation that the host would judge."""
-        return self.trial.best(self.delta) if self.trial.watch == "first" else self.delta
-
-    @property
-    def module(self) -> LinearVictim:
-        """The attacked module."""
-        assert isinstance(self.trial.victim.module, LinearVictim)
-        return self.trial.victim.module
-
-
-@dataclass
-class AttackCase:
-    """An attack and the problems it is asked about; what it answers is asked once."""
-
-    attack: Attack
-    shapes: tuple[tuple[int, ...], ...]
-
-    @cached_property
-    def problems(self) -> list[Problem]:
-        """Every problem, unfit ones included."""
-        kinds: tuple[tuple[int, tuple[float, float] | None], ...] = ((5, (0.0, 1.0)), (2, None))
-        return [
-            linear_problem(norm, shape, classes, bounds)
-            for norm in NORMS
-            for shape in self.shapes
-            for classes, bounds in kinds
-        ]
-
-    @cached_property
-    def fit(self) -> list[Problem]:
-        """The problems that the attack can run on."""
-        return [problem for problem in self.problems if self.attack.unfit(problem.task, problem.threat) is None]
-
-    @cached_property
-    def runs(self) -> list[Run]:
-        """One run on every problem."""
-        return [self.play(problem) for problem in self.fit]
-
-    @property
-    def first(self) -> list[Run]:
-        """One of these runs for each norm."""
-        return list({run.problem.threat.norm: run for run in reversed(self.runs)}.values())[::-1]
-
-    def play(
-        self,
-        problem: Problem,
-        *,
-        rows: Tensor | None = None,
-        eps: float | None = None,
-        watch: Watch | None = None,
-        training: bool = False,
-        rng: Keyed = RNG,
-    ) -> Run:
-        """Run the attack once, as the host does."""
-        trial = problem.trial(
-            rows=rows,
-            eps=eps,
-            watch=watch or ("last" if self.attack.minimal else "first"),
-            gradients=self.attack.access == "gradient",
-            training=training,
-            source=self.attack.source is not None,
-        )
-        return Run(problem, trial, self.attack.perturb(trial, rng))
-
-    def unwatched(self, problem: Problem) -> Run:
-        """Run it as inside a training: nothing is remembered, the weights are trainable."""
-        return self.play(problem, watch="never", training=True)
+Fault = Callable[[Run], Tensor]
+"""Which rows of a run are at fault: (n,) bool."""
 
 
 def interface(case: AttackCase) -> str | None:
-    """access, minimal, source, unfit and reach as `ecgbench.interfaces.Attack` has them, and fit for something"""
-    attack = case.attack
+    """access, minimal, source, unfit and reach as `ecgbench.interfaces.Attack` has them, and fit for something."""
+    attack = case.plugin
     if attack.access not in ("gradient", "score"):
         return f"access {attack.access!r}"
-    if not isinstance(attack.minimal, bool):
-        return f"minimal {attack.minimal!r}"
-    if attack.source is not None and not isinstance(attack.source, Defense):
-        return f"source {attack.source!r}"
     reach = attack.reach(0.1)
     if reach is not None and not (isfinite(reach) and reach >= 0):
         return f"reach(0.1) = {reach!r}"
-    reasons = [attack.unfit(problem.task, problem.threat) for problem in case.problems]
-    odd = next((reason for reason in reasons if reason is not None and not (isinstance(reason, str) and reason)), None)
-    if odd is not None:
-        return f"unfit(...) = {odd!r}"
-    return None if case.fit else f"one that runs on nothing ({reasons[0]})"
-
-
-def value(case: AttackCase) -> str | None:
-    return value_fault(case.attack)
-
-
-value.__doc__ = VALUE
+    fault = odd("minimal", attack.minimal, bool) or odd("source", attack.source, NoneType, Defense)
+    return fault or unfit_everywhere([attack.unfit(problem.task, problem.threat) for problem in case.problems])
 
 
 def access(case: AttackCase) -> str | None:
-    """no gradient asked for if access is "score" """
-    if case.attack.access != "score":
+    """No gradient asked for if access is "score"."""
+    if case.plugin.access != "score":
         return None
-    try:
-        runs = case.runs
-    except ContractError:
-        return "a gradient asked of the trial"
-    return "autograd through the victim" if any(run.module.differentiated for run in runs) else None
+    return "autograd through the victim" if any(run.module.differentiated for run in case.runs) else None
 
 
 def shape(case: AttackCase) -> str | None:
-    """a perturbation in the shape and type of x"""
+    """A perturbation in the shape and type of x."""
     for run in case.runs:
         delta, x = run.delta, run.trial.batch.x
         if delta.shape != x.shape or delta.dtype != x.dtype:
@@ -166,12 +67,12 @@ def shape(case: AttackCase) -> str | None:
 
 
 def finite(case: AttackCase) -> str | None:
-    """finite values only"""
+    """Finite values only."""
     return _where(case.runs, lambda run: ~torch.isfinite(run.answer).flatten(1).all(1), "NaN or infinity")
 
 
 def inside(case: AttackCase) -> str | None:
-    """a size of at most eps (1 + 1e-5) in the norm of the threat, with the eps of each row"""
+    """A size of at most eps (1 + 1e-5) in the norm of the threat, with the eps of each row."""
     for run in case.runs:
         size, eps = run.trial.ball.size(run.answer), run.trial.ball.eps.flatten()
         if bool((size > eps * (1 + TOLERANCE)).any()):
@@ -182,24 +83,24 @@ def inside(case: AttackCase) -> str | None:
 
 
 def masked(case: AttackCase) -> str | None:
-    """a perturbation of exactly 0 where the mask is False"""
+    """A perturbation of exactly 0 where the mask is False."""
     return _where(case.runs, lambda run: (run.answer * ~run.trial.batch.mask).flatten(1).any(1), "another value")
 
 
 def bounded(case: AttackCase) -> str | None:
-    """x + delta inside the bounds of the task"""
+    """A signal x + delta inside the bounds of the task."""
     limited = (run for run in case.runs if run.problem.task.bounds is not None)
     return _where(limited, lambda run: ~run.trial.ball.contains(run.answer), "a signal outside")
 
 
 def zero(case: AttackCase) -> str | None:
-    """the perturbation 0 where eps is 0"""
+    """The perturbation 0 where eps is 0."""
     still = (case.play(run.problem, eps=0.0) for run in case.first)
     return _where(still, lambda run: (run.answer != 0).flatten(1).any(1), "another")
 
 
 def generators(case: AttackCase) -> str | None:
-    """every draw from the keyed `rng`, none from the global generators of torch, numpy and python"""
+    """Every draw from the keyed `rng`, none from the global generators of torch, numpy and python."""
     with fresh_generators() as moved:
         for run in case.first:
             case.play(run.problem)
@@ -207,7 +108,7 @@ def generators(case: AttackCase) -> str | None:
 
 
 def repeatable(case: AttackCase) -> str | None:
-    """the same perturbation from the same `rng`"""
+    """The same perturbation from the same `rng`."""
     with fresh_generators(salt=1):
         again = [case.play(run.problem) for run in case.first]
     for run, other in zip(case.first, again, strict=True):
@@ -217,7 +118,7 @@ def repeatable(case: AttackCase) -> str | None:
 
 
 def untouched(case: AttackCase) -> str | None:
-    """signals, weights, buffers, train modes, requires_grad and .grad left as they were"""
+    """signals, weights, buffers, train modes, requires_grad and .grad left as they were."""
     problems = [run.problem for run in case.first]
     for run in [*map(case.play, problems), *map(case.unwatched, problems)]:
         before = run.problem.trial(training=run.trial.watch == "never")
@@ -228,7 +129,7 @@ def untouched(case: AttackCase) -> str | None:
 
 
 def order(case: AttackCase) -> str | None:
-    """the same perturbation for a row wherever it stands in the batch"""
+    """The same perturbation for a row wherever it stands in the batch."""
     rows = torch.arange(ROWS).roll(5).flip(0)
     for run in case.first:
         moved = case.play(run.problem, rows=rows)
@@ -239,7 +140,7 @@ def order(case: AttackCase) -> str | None:
 
 
 def alone(case: AttackCase) -> str | None:
-    """the same perturbation for a row alone and in a batch"""
+    """The same perturbation for a row alone and in a batch."""
     for run in case.first:
         for row in (0, ROWS // 2, ROWS - 1):
             single = case.play(run.problem, rows=torch.tensor([row]))
@@ -250,15 +151,15 @@ def alone(case: AttackCase) -> str | None:
 
 
 def unwatched(case: AttackCase) -> str | None:
-    """a perturbation inside the ball also where no fall is seen, as inside a training"""
+    """A perturbation inside the ball also where no fall is seen, as inside a training."""
     blind = (case.unwatched(run.problem) for run in case.first)
     return _where(blind, lambda run: ~run.trial.ball.contains(run.answer), "one outside")
 
 
 def strong(case: AttackCase) -> str | None:
-    """at least 95 % of the rows felled whose critical size on a linear victim is below 0.8 eps"""
-    for norm in NORMS:
-        fell = torch.cat([_felled(run) for run in case.runs if run.problem.threat.norm == norm] or [torch.ones(1)])
+    """At least 95 % of the rows felled whose critical size on a linear victim is below 0.8 eps."""
+    for norm in [run.problem.threat.norm for run in case.first]:
+        fell = torch.cat([_felled(run) for run in case.runs if run.problem.threat.norm == norm])
         share = float(fell.float().mean())
         if share < SHARE:
             return f"{100 * share:.0f} % of {len(fell)} rows in {norm}"
@@ -266,16 +167,17 @@ def strong(case: AttackCase) -> str | None:
 
 
 def targeted(case: AttackCase) -> str | None:
-    """with a target, another perturbation, and the target nearer in at least 90 % of the rows"""
+    """With a target, another perturbation, and the target nearer in at least 90 % of the rows."""
     for run in case.first:
         goal = run.problem.aimed(run.problem.task.classes[-1])
-        if case.attack.unfit(goal.task, goal.threat) is not None:
+        if case.plugin.unfit(goal.task, goal.threat) is not None:
             continue
-        toward = case.play(goal)
-        if torch.equal(toward.answer, run.answer):
+        rows = (goal.task.test.y != len(goal.task.classes) - 1).nonzero().squeeze(1)
+        toward = case.play(goal, rows=rows)
+        if torch.equal(toward.answer, run.answer[rows]):
             return f"the untargeted one on {goal}"
         rise = _margin(toward, toward.answer) - _margin(toward, torch.zeros_like(toward.answer))
-        share = float((rise > 0)[toward.trial.aim.free].float().mean())
+        share = float((rise > 0).float().mean())
         if share < RISING:
             return f"it nearer in {100 * share:.0f} % on {goal}"
     return None
@@ -305,8 +207,8 @@ def _margin(run: Run, delta: Tensor) -> Tensor:
 ATTACK_PROMISES: tuple[Promise[AttackCase], ...] = tuple(
     Promise(check)
     for check in (
-        interface,
         value,
+        interface,
         access,
         shape,
         finite,

@@ -30,10 +30,10 @@ class LinearVictim(Module):
 
     offset: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, offset: Tensor) -> None:
         super().__init__()
         self.weight = Parameter(weight)
-        self.register_buffer("offset", torch.zeros(len(weight)))
+        self.register_buffer("offset", offset)
         self.differentiated = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +92,9 @@ class Problem:
     def _sibling(self) -> Victim:
         weight = self.module.weight.detach()
         noise = Keyed(("sibling",)).normal(torch.arange(len(weight)), weight.shape[1:])
-        return Victim(LinearVictim(weight + 0.1 * weight.std() * noise).eval().requires_grad_(False))
+        return Victim(
+            LinearVictim(weight + 0.1 * weight.std() * noise, self.module.offset).eval().requires_grad_(False)
+        )
 
 
 @cache
@@ -106,7 +108,8 @@ def linear_problem(
     """Uniform samples inside `bounds`, or z-scored ones without; masked at their end, eps in a physical unit."""
     rng = Keyed(("linear problem", *shape, classes, seed))
     weight = rng.at("weight").normal(torch.arange(classes), (prod(shape),)) * 3 / prod(shape) ** 0.5
-    module = LinearVictim(weight).eval()
+    middle = 0.0 if bounds is None else sum(bounds) / 2
+    module = LinearVictim(weight, -middle * weight.sum(1)).eval()
     ids = 7 * torch.arange(ROWS) + 3
     free = 0.6 + 0.4 * rng.at("mask").uniform(ids, ())
     mask = torch.arange(shape[-1]) < (free * shape[-1]).view(-1, *[1] * len(shape))
@@ -136,8 +139,8 @@ def critical_size(module: LinearVictim, task: Task, threat: Threat) -> Tensor:
     low, high = (wall.expand_as(samples.x).flatten(1)[:, None].double() for wall in (walls.low, walls.high))
     weight = module.weight.detach().double()
     pull = weight - weight[samples.y][:, None]  # (n, classes, d)
-    with torch.no_grad():
-        gap = -(samples.x.flatten(1).double()[:, None] * pull).sum(2)
+    clean = samples.x.flatten(1).double() @ weight.T + module.offset
+    gap = clean.gather(1, samples.y[:, None]) - clean
     direction = pull.sign() if threat.norm == "linf" else pull
 
     def reached(t: Tensor) -> Tensor:

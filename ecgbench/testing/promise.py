@@ -6,12 +6,21 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ecgbench.errors import ContractError, UnknownNameError
 from ecgbench.selector import identity, parameters
 
-Case = TypeVar("Case")
+
+class About(Protocol):
+    """A case is about one plugin."""
+
+    @property
+    def plugin(self) -> object:
+        """The plugin value."""
+
+
+Case = TypeVar("Case", bound=About)
 
 
 class BrokenPromiseError(ContractError):
@@ -39,11 +48,12 @@ class Promise(Generic[Case]):
     @property
     def text(self) -> str:
         """What is promised: the words after "expected" in an error."""
-        return " ".join(cleandoc(self.check.__doc__ or "").split()).removesuffix(".")
+        text = " ".join(cleandoc(self.check.__doc__ or "").split()).removesuffix(".")
+        return text[:1].lower() + text[1:]
 
 
-def examine(plugin: object, case: Case, promises: Sequence[Promise[Case]], expected: Mapping[str, str]) -> None:
-    """Hold `plugin` to every promise, in order; `expected` names those it cannot keep, with the reason.
+def examine(case: Case, promises: Sequence[Promise[Case]], expected: Mapping[str, str]) -> None:
+    """Hold the case's plugin to every promise, in order; `expected` names those it cannot keep, with the reason.
 
     Raises BrokenPromiseError for the first promise broken, and for a declared one that is kept after all.
     """
@@ -54,10 +64,12 @@ def examine(plugin: object, case: Case, promises: Sequence[Promise[Case]], expec
     for promise in promises:
         got, fault = _got(promise, case)
         if got is not None and promise.name not in expected:
-            raise BrokenPromiseError(plugin, promise.name, promise.text, got) from fault
+            raise BrokenPromiseError(case.plugin, promise.name, promise.text, got) from fault
         if got is None and promise.name in expected:
             reason = expected[promise.name]
-            raise BrokenPromiseError(plugin, promise.name, f"this promise broken, as declared: {reason}", "it kept")
+            raise BrokenPromiseError(
+                case.plugin, promise.name, f"this promise broken, as declared: {reason}", "it kept"
+            )
 
 
 def _got(promise: Promise[Case], case: Case) -> tuple[str | None, Exception | None]:
@@ -68,12 +80,22 @@ def _got(promise: Promise[Case], case: Case) -> tuple[str | None, Exception | No
         return f"{type(fault).__name__}: {' '.join(str(fault).split()).removesuffix('.')}", fault
 
 
-VALUE = """a frozen dataclass whose parameters are numbers, words, tuples and plugins, and that equals its pickled
-copy in value, hash and repr"""
+def odd(name: str, given: object, *kinds: type) -> str | None:
+    """Name and value of a plugin's part that is of none of the `kinds`."""
+    return None if isinstance(given, kinds) else f"{name} {given!r}"
 
 
-def value_fault(plugin: object) -> str | None:
-    """What keeps a plugin from being a value as `VALUE` says, if anything."""
+def unfit_everywhere(reasons: Sequence[object]) -> str | None:
+    """What is wrong with the answers of `unfit`, if anything: no reason in words, or one for every task."""
+    for reason in reasons:
+        if reason is not None and not (isinstance(reason, str) and reason):
+            return f"unfit(...) = {reason!r}"
+    return f"one unfit for all ({reasons[0]})" if None not in reasons else None
+
+
+def value(case: About) -> str | None:
+    """A frozen dataclass of numbers, words, tuples and plugins that equals its pickled copy in value, hash and repr."""
+    plugin = case.plugin
     made = getattr(plugin, "__dataclass_params__", None)
     if isinstance(plugin, type) or made is None or not (made.frozen and made.eq):
         return "no frozen dataclass value"
@@ -82,4 +104,4 @@ def value_fault(plugin: object) -> str | None:
     copy = pickle.loads(pickle.dumps(plugin))
     if copy != plugin or hash(copy) != hash(plugin):
         return "a copy that differs"
-    return None if repr(copy) == repr(plugin) else "a repr that names no values"
+    return None if repr(copy) == repr(plugin) else "a repr that differs from copy to copy"

@@ -92,7 +92,7 @@ class PGD(Attack):
 
     def _length(self, ball: Ball) -> Tensor:
         """The step of each row, (n, 1, ..., 1)."""
-        return self.rel_step * ball.eps if self.abs_step is None else torch.full_like(ball.eps, self.abs_step)
+        return self.rel_step * ball.eps if self.abs_step is None else ball.length(self.abs_step)
 
 
 def _rivals(trial: Trial) -> Tensor:

@@ -1,0 +1,77 @@
+"""Every built-in plugin keeps every promise of its kind, presets and variants included."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ecgbench.catalog import discover
+from ecgbench.dataroot import DataRoot
+from ecgbench.testing import check_attack, check_dataset, check_defense, check_model
+from ecgbench.training import Schedule
+
+CATALOG = discover()
+RECORDINGS = os.environ.get("ECGBENCH_DATA")
+WEAK = {
+    "identity": {"strong": "it is the control that changes nothing", "targeted": "0 goes nowhere"},
+    "noise": {"strong": "it knows nothing of the victim", "targeted": "it draws without an aim"},
+}
+ATTACK_VARIANTS = (
+    "pgd[loss=margin]",
+    "pgd[loss=targeted-margin]",
+    "pgd[update=adamax]",
+    "pgd[start=zero,restarts=2]",
+    "noise[draws=1]",
+)
+MODEL_VARIANTS = ("cnn[layout=conv1d]", "cnn[width=8,blocks=1]", "mlp[widths=(8,)]")
+DEFENSE_VARIANTS = (
+    "none[keep=best]",
+    "none[keep=best,patience=1,balanced=false]",
+    "adaptive[threat=l2,eps=0.5]",
+    "adaptive[clean=0]",
+    "adaptive[attack=fgsm]",
+)
+
+
+def own(kind: str) -> list[str]:
+    """Names of what this distribution offers."""
+    return [name for name in CATALOG.names(kind) if CATALOG.lookup(kind, name).distribution == "ecgbench"]
+
+
+@pytest.mark.parametrize("selector", [*own("attack"), *ATTACK_VARIANTS])
+def test_a_builtin_attack_keeps_its_promises(selector: str) -> None:
+    check_attack(CATALOG.resolve("attack", selector), expected=WEAK.get(selector.split("[", maxsplit=1)[0], {}))
+
+
+@pytest.mark.parametrize("selector", [*own("model"), *MODEL_VARIANTS])
+def test_a_builtin_model_keeps_its_promises(selector: str) -> None:
+    check_model(CATALOG.resolve("model", selector))
+
+
+@pytest.mark.parametrize("selector", [*own("defense"), *DEFENSE_VARIANTS])
+def test_a_builtin_defense_keeps_its_promises(selector: str) -> None:
+    defense = CATALOG.resolve("defense", selector)
+    check_defense(replace(defense, epochs=3) if isinstance(defense, Schedule) else defense)
+
+
+@pytest.mark.parametrize("selector", ["synthetic-beats", "synthetic-beats[beats=1000,seed=3]"])
+def test_a_builtin_synthetic_set_keeps_its_promises(selector: str) -> None:
+    check_dataset(CATALOG.resolve("dataset", selector))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(RECORDINGS is None, reason="needs recordings in $ECGBENCH_DATA")
+@pytest.mark.parametrize("selector", ["mitbih", "mitbih[split=inter-patient]"])
+def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) -> None:
+    assert RECORDINGS is not None
+    check_dataset(CATALOG.resolve("dataset", selector), DataRoot(Path(RECORDINGS), cache=tmp_path))
+
+
+def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
+    assert all(plugin.ok for plugin in CATALOG.plugins if plugin.distribution == "ecgbench")
+    assert set(own("dataset")) == {"synthetic-beats", "mitbih"}
+    assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
+    assert {"linear", "mlp", "cnn"} <= set(own("model")) and {"none", "adaptive"} <= set(own("defense"))

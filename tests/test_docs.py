@@ -1,0 +1,211 @@
+"""The pages of the documentation say what is true: their code runs, their commands parse, their links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ecgbench import errors, grammar, testing
+from ecgbench.board import CHECKS
+from ecgbench.catalog import discover
+from ecgbench.cli import cli
+from ecgbench.offers import HOOKS
+from ecgbench.suite import read_suite, unfold
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+KINDS = {"-d": "dataset", "-m": "model", "-D": "defense", "-a": "attack", "-t": "threat"}
+KINDS |= {f"--{kind}": kind for kind in KINDS.values()}
+HAND_WRITTEN = [page for page in PAGES if page.name != "reference.md"]
+
+
+def blocks(page, language):
+    return [text for of, text in BLOCK.findall(page.read_text(encoding="utf-8")) if of == language]
+
+
+def commands(page):
+    """Every ecgbench command of a page, as words, up to a pipe or a redirection."""
+    text = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    words = (shlex.split(line, comments=True) for line in text.splitlines())
+    lines = [line[line.index("ecgbench") + 1 :] for line in words if "ecgbench" in line]
+    return [line[: next((at for at, word in enumerate(line) if word in "|>"), None)] for line in lines]
+
+
+def anchors(page):
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def public_errors():
+    modules = (errors, grammar, testing)
+    return sorted(
+        {
+            name
+            for module in modules
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, errors.EcgbenchError)
+        }
+    )
+
+
+@pytest.fixture
+def playground(tmp_path, monkeypatch):
+    """Runs the Python blocks of a page in order: files are written, the others executed in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ECGBENCH_HOME", str(tmp_path / "home"))
+    before = set(sys.modules)
+
+    def play(page, **names):
+        for block in blocks(page, "python"):
+            file = FILE.match(block)
+            if file:
+                (tmp_path / file[1]).write_text(block, encoding="utf-8")
+            else:
+                exec(compile(block, page.name, "exec"), names)
+        return names
+
+    yield play
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def make():
+    """docs/make.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs" / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_code_of_write_a_plugin_runs(playground):
+    record = playground(ROOT / "docs" / "write-a-plugin.md")["record"]
+    assert (record.model, record.defense) == ("pooled[width=8]", "noisy[epochs=2]")
+    schema = msgspec.json.decode((ROOT / "docs" / "record.schema.json").read_bytes())
+    jsonschema.validate(msgspec.json.decode(record.json()), schema)
+
+
+def test_the_code_of_the_readme_runs(playground, capsys):
+    x = torch.rand(40, 1, 20, generator=torch.Generator().manual_seed(0))
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    names = playground(ROOT / "README.md", my_module=module, x=x, y=module(x).argmax(1), patients=torch.arange(40) // 4)
+    record = names["record"]
+    assert record.status == "ok" and record.groups == 10 and record.scores[0].acc == 1 > record.scores[-1].acc
+    assert len(capsys.readouterr().out.splitlines()) == len(record.scores)
+
+
+def test_the_plugin_of_the_readme_can_be_used(playground, tmp_path):
+    playground(ROOT / "README.md", my_module=torch.nn.Flatten(), x=torch.rand(2, 1, 3), y=[0, 1], patients=[0, 1])
+    (file,) = tmp_path.glob("*.py")
+    assert f"-p {file.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    attack = discover([str(file)]).resolve("attack", f"{file.stem}")
+    testing.check_attack(attack, expected={"strong": "it knows nothing of the victim", "targeted": "the same"})
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.name)
+def test_every_command_is_one_that_the_command_line_takes(page):
+    for words in commands(page):
+        result = CliRunner().invoke(cli, [*words, "--help"])
+        assert result.exit_code == 0, f"{shlex.join(words)}: {result.output}"
+
+
+def test_every_selector_of_a_command_names_something():
+    catalog = discover()
+    local = {"momentum", "corner"}
+    for page in HAND_WRITTEN:
+        for words in commands(page):
+            for option, word in zip(words, words[1:], strict=False):
+                if option in KINDS and grammar.parse(word).name not in local:
+                    catalog.resolve(KINDS[option], word)
+
+
+def test_every_suite_is_one(tmp_path):
+    suites = [text for page in HAND_WRITTEN for text in blocks(page, "toml") if "[[grid]]" in text]
+    assert suites
+    for text in suites:
+        path = tmp_path / "suite.toml"
+        path.write_text(text, encoding="utf-8")
+        assert unfold(read_suite(path), discover())
+
+
+def test_every_toml_block_is_toml():
+    assert all(tomllib.loads(text) for page in HAND_WRITTEN for text in blocks(page, "toml"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {path}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_the_pages_made_from_code_are_fresh(make):
+    assert make.main(["--check"]) == 0
+
+
+def test_a_stale_page_is_noticed_and_written_anew(make, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make, "HERE", tmp_path)
+    assert make.main([]) == 0 and make.main(["--check"]) == 0
+    (tmp_path / "reference.md").write_text("old", encoding="utf-8")
+    assert make.main(["--check"]) == 1 and "reference.md" in capsys.readouterr().err
+    assert make.main([]) == 0 and make.main(["--check"]) == 0
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_the_readme_shows_a_command_and_its_output_in_the_first_screen():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("```sh")
+    assert start < 8 and lines[start + 1].startswith("ecgbench run") and "ACC" in "\n".join(lines[start:40])
+
+
+@pytest.mark.parametrize("word", [*HOOKS, *public_errors(), *CHECKS])
+def test_every_hook_error_and_flag_is_explained(word):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in HAND_WRITTEN)
+    assert re.search(rf"\b{word}\b", text), f"no page explains {word}"
+
+
+def test_every_module_of_the_host_has_its_floor():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in (ROOT / "ecgbench").iterdir():
+        name = path.stem
+        if not name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").is_file()):
+            assert f"`{name}`" in text, f"docs/architecture.md says nothing of {name}"
+
+
+def test_the_changelog_has_a_place_for_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## Unreleased" in text or f"## {version('ecgbench')}" in text
+
+
+def test_every_decision_has_its_five_lines():
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    entries = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(entries) >= 16
+    for entry in entries:
+        for part in ("Question", "Choice", "Reason", "Would change our mind"):
+            assert f"\n- {part}: " in entry, entry.splitlines()[0]
+    dates = [entry.split()[0] for entry in entries]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for date in dates) and dates == sorted(dates, reverse=True)
