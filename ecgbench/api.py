@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.bench import Bench
-from ecgbench.catalog import discover
+from ecgbench.catalog import LOCAL, Catalog, discover
 from ecgbench.checks import Examination
 from ecgbench.data import Samples, Task
 from ecgbench.dataroot import DataRoot
@@ -102,9 +102,9 @@ def evaluate(
     """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
 
     `x` float, `y` (n,) labels 0..classes-1; `mask` (n, ...), broadcastable to x, True where an attack may write;
-    `group` (n,) the patient of each sample; `bounds` the valid range of x. `headline` is the one of `epsilons`
-    that the checks look at, the largest by default. Scores are plain: every sample counts once. Raises
-    EcgbenchError for bad input.
+    `group` (n,) the patient of each sample; `bounds` the valid range of x. `attack` and `threat` are selectors or
+    values, also of classes that no plugin offers. `headline` is the one of `epsilons` that the checks look at,
+    the largest by default. Scores are plain: every sample counts once. Raises EcgbenchError for bad input.
     """
     catalog = discover()
     rules: Threat = catalog.resolve("threat", threat) if isinstance(threat, str) else threat
@@ -139,10 +139,11 @@ def evaluate(
             "dataset": "given",
             "model": type(module).__name__,
             "defense": "given",
-            **{"attack": catalog.canonical("attack", foe), "threat": catalog.canonical("threat", rules)},
+            "attack": catalog.words(foe),
+            "threat": catalog.words(rules),
             "protocol": catalog.canonical("protocol", protocol),
         },
-        plugins={"attack": catalog.offered_by("attack", foe)},
+        plugins={"attack": _offered_by(catalog, foe)},
         epsilons=sizes,
         headline=decides,
         seed=seed,
@@ -197,6 +198,13 @@ def data_root(places: Mapping[str, Path]) -> DataRoot:
 
 def _words(given: Words) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _offered_by(catalog: Catalog, attack: Attack) -> str:
+    try:
+        return catalog.offered_by("attack", attack)
+    except EcgbenchError:
+        return LOCAL
 
 
 def _tensor(name: str, given: ArrayLike | Tensor, kind: torch.dtype) -> Tensor:

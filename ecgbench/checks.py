@@ -22,7 +22,7 @@ from ecgbench.losses import cross_entropy, margin
 from ecgbench.outcomes import Outcomes
 from ecgbench.sweep import Sweep
 from ecgbench.threat import Ball
-from ecgbench.trial import Loss, Trial
+from ecgbench.trial import Loss, Slope, Trial
 from ecgbench.victim import chunks
 
 EFFECT = 0.005  # of the score: half a point, as the board rounds
@@ -178,8 +178,8 @@ def _descent(loss: Loss, trial: Trial, rng: Keyed) -> None:
     descend(trial, torch.zeros_like(trial.batch.x), loss, _step, STEPS)
 
 
-def _step(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-    return ball.project(delta + STEP * ball.eps * ball.steepest(gradient)), state
+def _step(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    return ball.project(delta + STEP * ball.eps * ball.steepest(slope.gradient)), state
 
 
 def _fingerprint(module: torch.nn.Module) -> list[float]:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ecgbench.threat import Ball
-from ecgbench.trial import Loss, Trial
+from ecgbench.trial import Loss, Slope, Trial
 
 State = tuple[Any, ...]
 """What a rule carries from step to step: tensors of one row per sample, and plain numbers."""
-Step = Callable[[Ball, Tensor, Tensor, State], tuple[Tensor, State]]
-"""ball, delta, gradient, state -> next delta (inside the ball), next state."""
+Step = Callable[[Ball, Tensor, Slope, State], tuple[Tensor, State]]
+"""ball, delta, slope at delta, state -> next delta (inside the ball), next state."""
 
 
 def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, state: State = ()) -> Tensor:
@@ -29,15 +29,15 @@ def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, sta
     rows = torch.arange(len(trial), device=start.device)
     delta = start
     for _ in range(steps):
-        hit, gradient = trial.gradient(delta, loss)
+        hit, slope = trial.slope(delta, loss)
         if bool(hit.any()):
             answer[rows] = delta
             stay = (~hit).nonzero().squeeze(1)
-            rows, delta, gradient, trial = rows[stay], delta[stay], gradient[stay], trial[stay]
+            rows, delta, slope, trial = rows[stay], delta[stay], slope[stay], trial[stay]
             state = tuple(part[stay] if isinstance(part, Tensor) else part for part in state)
             if not len(rows):
                 return answer
-        delta, state = step(trial.ball, delta, gradient, state)
+        delta, state = step(trial.ball, delta, slope, state)
     trial.look(delta)
     answer[rows] = delta
     return answer

@@ -25,6 +25,17 @@ Loss = Callable[[Tensor, Aim], Tensor]
 """Logits (n, classes) and the aim of each row -> (n,), the larger the nearer to a fall."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """The loss of each row, `value` (n,), and its `gradient` (n, *shape)."""
+
+    value: Tensor
+    gradient: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Slope:
+        return Slope(self.value[rows], self.gradient[rows])
+
+
 class Memory:
     """What a trial has seen, by row: fallen, the perturbation that did it, by which component, at what cost.
 
@@ -155,16 +166,21 @@ class Trial:
 
         Raises ContractError for an attack that said it needs scores only.
         """
+        hit, slope = self.slope(delta, loss)
+        return hit, slope.gradient
+
+    def slope(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Slope]:
+        """The same with the loss of each row beside its gradient."""
         if not self.gradients_allowed:
             raise ContractError("an attack with access 'score'", "no gradient to be asked for", "one")
         point = delta.detach().requires_grad_()
         with torch.enable_grad():
             logits = self._ask(point)
-            value = loss(logits, self.aim).sum()
-        (grad,) = torch.autograd.grad(value, point)
+            value = loss(logits, self.aim)
+        (gradient,) = torch.autograd.grad(value.sum(), point)
         if self.watch != "never":
             self.memory.gradients.index_add_(0, self.rows, torch.ones_like(self.rows))
-        return self._see(logits.detach(), delta, "first"), grad
+        return self._see(logits.detach(), delta, "first"), Slope(value.detach(), gradient)
 
     def module(self) -> Module:
         """The victim as `module(x) -> logits`, for a foreign loop that owns its steps; calls are counted.

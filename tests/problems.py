@@ -204,7 +204,7 @@ def size_for(problem: Linear, threat: Threat, standing: float) -> float:
 # breakable parts
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The power went off."""
 
 
@@ -218,12 +218,17 @@ class Diary(Journal):
 
     def keep(self, state: State) -> None:
         if self.keeps == self.dies_at:
-            raise Killed
+            raise KilledError
         self.keeps += 1
         self.state = {name: value.clone() for name, value in state.items()}
 
     def kept(self) -> State | None:
         return self.state
+
+
+def generators() -> tuple[bytes, str]:
+    """The states of torch's and NumPy's global generators."""
+    return torch.random.get_rng_state().numpy().tobytes(), repr(np.random.get_state())
 
 
 class Written(Module):
@@ -235,6 +240,16 @@ class Written(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+class Wavering(Module):
+    """Says 1 instead of 0 with a chance that is the mean of x, afresh at every forward."""
+
+    takes_rng = True
+
+    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
+        lead = x.flatten(1).mean(1) - rng.uniform(ids, ())
+        return torch.stack([-lead, lead], 1)
 
 
 def thresholds(levels: list[float]) -> tuple[Samples, Victim]:

@@ -50,7 +50,12 @@ def assert_exact(attack: Attack, problem: Linear, threat: Threat) -> None:
 @goals
 @pytest.mark.parametrize("classes", [2, 5])
 def test_pgd_on_the_margin_finds_the_exact_robust_accuracy(
-    norm: Norm, masked: bool, bounds: Bounds | None, on_bound: float, target: str | None, classes: int
+    norm: Norm,
+    masked: bool,
+    bounds: Bounds | None,
+    on_bound: float,
+    target: str | None,
+    classes: int,
 ) -> None:
     problem = linear_problem(classes, masked=masked, bounds=bounds, on_bound=on_bound, seed=classes)
     assert_exact(PGD(loss="margin"), problem, Threat(norm, target=target))
@@ -87,7 +92,7 @@ def test_cross_entropy_misses_falls_among_five_classes_and_the_loss_check_says_s
     exact = float((reach(problem, threat, eps) <= 0).mean())
     raised = {}
     for loss in ("ce", "margin"):
-        sweep = sweep_of(PGD(loss=loss), problem, threat, (eps,))  # type: ignore[arg-type]
+        sweep = sweep_of(PGD(loss=loss), problem, threat, (eps,))
         outcomes = sweep.run(Journal())
         overshoot = standing(outcomes) - exact
         assert overshoot > 0.005 if loss == "ce" else overshoot <= 0.005

@@ -23,7 +23,9 @@ def task(test: Samples, **parts: Any) -> Task:
     return Task("toy", ("a", "b", "c"), test, test, test, **parts)
 
 
-@pytest.mark.parametrize("rows", [torch.tensor([4, 0]), torch.tensor([True, False, False, False, True, True]), slice(1, 3)])
+@pytest.mark.parametrize(
+    "rows", [torch.tensor([4, 0]), torch.tensor([True, False, False, False, True, True]), slice(1, 3)]
+)
 def test_rows_subset_every_field(rows: Tensor | slice) -> None:
     whole = samples(group=torch.arange(6) * 2, weight=torch.rand(6), ids=torch.arange(6) + 10, scale=torch.rand(6))
     part = whole[rows]
@@ -58,7 +60,7 @@ def test_what_is_left_out_means_everything_equal_and_free() -> None:
         ({"mask": torch.ones(6, 1, 3, dtype=torch.bool)}, "mask of shape (6, 1, 3) does not fit x (6, 2, 4)."),
     ],
 )
-def test_parts_that_disagree_are_refused_with_a_sentence(parts: dict[str, Tensor], fault: str) -> None:
+def test_parts_that_disagree_are_refused_with_a_sentence(parts: dict[str, Any], fault: str) -> None:
     with pytest.raises(DataError, match=re.escape(fault)):
         samples(**parts)
 

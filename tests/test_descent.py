@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ecgbench.descent import State, descend, in_turn
 from ecgbench.keyed import Keyed
 from ecgbench.losses import margin
 from ecgbench.threat import Ball, Threat
-from ecgbench.trial import Trial, Watch
+from ecgbench.trial import Slope, Trial, Watch
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
@@ -29,8 +30,8 @@ def trial(watch: Watch = "first", levels: list[float] = LEVELS) -> Trial:
     return trial_of(victim, samples, Threat("linf"), 1.0, watch=watch)
 
 
-def step(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-    return ball.project(delta + 0.1 * ball.eps * ball.steepest(gradient)), state
+def step(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    return ball.project(delta + 0.1 * ball.eps * ball.steepest(slope.gradient)), state
 
 
 def walk(seen: Trial, steps: int) -> Tensor:
@@ -69,12 +70,12 @@ def test_nothing_leaves_a_trial_that_does_not_watch_the_way(watch: Watch) -> Non
 def test_the_state_of_a_rule_leaves_with_its_row() -> None:
     seen, widths = trial(), []
 
-    def careful(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def careful(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
         level, count = state
         widths.append(len(level))
-        assert len(level) == len(ball.eps) == len(ball.low) == len(gradient)
+        assert len(level) == len(ball.eps) == len(ball.low) == len(slope.value)
         assert (delta[:, 0, 0] < level).all() and count == len(widths) - 1
-        return step(ball, delta, gradient, ())[0], (level, count + 1)
+        return step(ball, delta, slope, ())[0], (level, count + 1)
 
     descend(seen, torch.zeros_like(seen.batch.x), margin, careful, 12, (torch.tensor(LEVELS), 0))
     assert widths == [5, 4, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1]
@@ -83,7 +84,7 @@ def test_the_state_of_a_rule_leaves_with_its_row() -> None:
 def test_an_iterate_outside_the_ball_ends_nothing() -> None:
     seen = trial()
 
-    def leap(ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def leap(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
         return delta + 3 * torch.tensor([1.0, 0.0]), state
 
     descend(seen, torch.zeros_like(seen.batch.x), margin, leap, 2)
@@ -113,6 +114,15 @@ def test_parts_run_in_turn_on_what_still_stands() -> None:
     assert delta[:, 0, 0].tolist() == pytest.approx([0.0, 0.2, 0.2, 0.99, 0.99, 1.0])
 
 
+def test_a_fallen_row_keeps_what_felled_it_whatever_its_part_returns() -> None:
+    def forgetful(left: Trial, at: Tensor) -> Tensor:
+        left.look(torch.tensor([0.2, 0.0]).expand(left.batch.x.shape).clone())
+        return torch.zeros_like(left.batch.x)
+
+    delta = in_turn(trial(), [forgetful])
+    assert delta[:, 0, 0].tolist() == pytest.approx([0.2, 0.2, 0.2, 0, 0, 0])
+
+
 def test_no_part_begins_once_everyone_has_fallen() -> None:
     seen, begun = trial(levels=[-1.0, 0.05]), []
 
@@ -133,12 +143,13 @@ def test_restarts_are_spent_on_survivors_only() -> None:
     assert int(seen.memory.gradients[5]) == 12 and int(seen.memory.forwards[5]) == 16
 
 
-def test_each_restart_begins_elsewhere() -> None:
+@pytest.mark.parametrize("start", ["random", "zero"])
+def test_each_restart_begins_elsewhere(start: Literal["random", "zero"]) -> None:
     samples, victim = thresholds([9.0] * 3)
     answers = []
     for restarts in (1, 2, 3):
         seen = trial_of(victim, samples, Threat("linf"), 1.0)
-        answers.append(PGD(steps=1, rel_step=1e-6, restarts=restarts).perturb(seen, RNG))
+        answers.append(PGD(steps=1, rel_step=1e-6, start=start, restarts=restarts).perturb(seen, RNG))
     assert len({tuple(answer[:, 0, 0].tolist()) for answer in answers}) == 3
 
 

@@ -47,7 +47,10 @@ def test_cross_entropy_by_hand() -> None:
     assert float(reached) == -float(left)
 
 
-@given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=4, unique=True), min_size=1, max_size=9), st.booleans())
+@given(
+    st.lists(st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=4, unique=True), min_size=1, max_size=9),
+    st.booleans(),
+)
 @settings(deadline=None)
 def test_the_margin_is_above_0_exactly_where_the_row_has_fallen(rows: list[list[float]], leave: bool) -> None:
     logits = torch.tensor(rows)

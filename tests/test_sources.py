@@ -54,7 +54,9 @@ def own(found: Iterable[str]) -> set[str]:
         ("slow", {"attacks.slow", "attacks.fast", "shared", "deep", "late"}),
     ],
 )
-def test_a_module_is_made_of_what_it_imports_from_its_own_distribution(tree: Path, module: str, made_of: set[str]) -> None:
+def test_a_module_is_made_of_what_it_imports_from_its_own_distribution(
+    tree: Path, module: str, made_of: set[str]
+) -> None:
     found = of(tree, f"thirdparty.attacks.{module}")
     assert own(found) == made_of | {"thirdparty", "attacks"}
     assert "unknown" not in found.values()
@@ -116,7 +118,15 @@ def test_a_relative_import_in_a_package_file_begins_at_the_package(tree: Path) -
 
 def test_imports_in_a_circle_end(tree: Path) -> None:
     write(tree, {"thirdparty/late.py": "from thirdparty.attacks import slow\n"})
-    assert own(of(tree, "thirdparty.late")) == {"thirdparty", "attacks", "attacks.slow", "attacks.fast", "shared", "deep", "late"}
+    assert own(of(tree, "thirdparty.late")) == {
+        "thirdparty",
+        "attacks",
+        "attacks.slow",
+        "attacks.fast",
+        "shared",
+        "deep",
+        "late",
+    }
 
 
 def test_libraries_and_other_distributions_are_not_followed(tree: Path) -> None:
@@ -154,8 +164,16 @@ def test_a_plugin_is_made_of_the_host_modules_it_uses_and_theirs(tree: Path) -> 
 
 
 def test_host_modules_above_floor_3_are_in_no_closure(tree: Path) -> None:
-    lines = "".join(f"import ecgbench.{name}\n" for name in ("bench", "store", "cli.run", "selector", "training", "api"))
-    write(tree, {"thirdparty/attacks/lone.py": lines + "from ecgbench import hookimpl, run\nfrom ecgbench.board import render\n"})
+    lines = "".join(
+        f"import ecgbench.{name}\n" for name in ("bench", "store", "cli.run", "selector", "training", "api")
+    )
+    write(
+        tree,
+        {
+            "thirdparty/attacks/lone.py": lines
+            + "from ecgbench import hookimpl, run\nfrom ecgbench.board import render\n"
+        },
+    )
     found = host(tree, "thirdparty.attacks.lone")
     assert "ecgbench.training" in found and found <= NUMERIC
     assert host(tree, *NUMERIC) == NUMERIC
@@ -174,7 +192,9 @@ def test_an_adversarial_training_is_made_of_its_attack_and_an_attack_of_no_other
     assert "ecgbench_plugins.attacks.fgsm" not in of(tree, "ecgbench_plugins.attacks.pgd")
 
 
-@pytest.mark.parametrize(("edited", "changed"), [("threat", {"ecgbench.threat"}), ("training", set()), ("bench", set())])
+@pytest.mark.parametrize(
+    ("edited", "changed"), [("threat", {"ecgbench.threat"}), ("training", set()), ("bench", set())]
+)
 def test_an_edited_host_module_counts_where_it_is_used_and_only_up_to_floor_3(
     tree: Path, edited: str, changed: set[str]
 ) -> None:
@@ -189,7 +209,9 @@ def test_an_edited_host_module_counts_where_it_is_used_and_only_up_to_floor_3(
 
 def in_another_process(folder: Path) -> dict[str, str]:
     """The closure of an attack where the host is the copy in `folder`."""
-    program = "import sys, ecgbench.sources as s; print(s.closure(['thirdparty.attacks.fast'], sys.path)); print(s.__file__)"
+    program = (
+        "import sys, ecgbench.sources as s; print(s.closure(['thirdparty.attacks.fast'], sys.path)); print(s.__file__)"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
     digests, file = done.stdout.splitlines()
     assert Path(file).parent == folder / "ecgbench"

@@ -11,7 +11,18 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from problems import Diary, Killed, Written, linear_problem, random_mlp, reach, task_of, thresholds
+from problems import (
+    Diary,
+    KilledError,
+    Wavering,
+    Written,
+    generators,
+    linear_problem,
+    random_mlp,
+    reach,
+    task_of,
+    thresholds,
+)
 from torch import Tensor
 from torch.nn import Module
 
@@ -100,7 +111,9 @@ def test_progress_is_told_by_chunk_and_ends_with_everyone_done(monkeypatch: pyte
     told = [progress for progress in diary.told if isinstance(progress, Swept)]
     standing = int((random_mlp(250)[0].test.y.numpy() == made.run(Journal()).clean).sum())
     assert [progress.done for progress in told] == [100, standing] * 3
-    assert [(progress.eps, progress.position, progress.of) for progress in told[::2]] == [*zip(GRID, range(3), [3] * 3)]
+    assert [(progress.eps, progress.position, progress.of) for progress in told[::2]] == [
+        *((eps, position, 3) for position, eps in enumerate(GRID))
+    ]
 
 
 # nothing depends on the batch
@@ -136,15 +149,19 @@ def test_outcomes_do_not_depend_on_the_order_of_the_split(norm: Norm) -> None:
     order = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
     shuffled = replace(task, test=task.test[order])
     found = replace(large_sweep(norm), task=shuffled, victim=victim).run(Journal())
-    back = {name: value[..., order.argsort().numpy()] for name, value in found.arrays().items() if value.shape[-1:] == (4000,)}
+    back = {
+        name: value[..., order.argsort().numpy()]
+        for name, value in found.arrays().items()
+        if value.shape[-1:] == (4000,)
+    }
     assert share_that_differs(large_outcomes(norm), replace(found, **back)) <= 1e-4  # type: ignore[arg-type]
 
 
 def test_the_same_sweep_gives_the_same_outcomes_and_changes_nothing_outside() -> None:
     made = random_sweep(PGD(steps=10, rel_step=0.25))
-    x, state = made.task.test.x.clone(), torch.random.get_rng_state()
+    x, before = made.task.test.x.clone(), generators()
     assert same(made.run(Journal()), random_outcomes())
-    assert torch.equal(made.task.test.x, x) and torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(made.task.test.x, x) and generators() == before
 
 
 def test_another_seed_draws_other_starts() -> None:
@@ -202,7 +219,9 @@ def table_by_hand(task: Task, module: Module, protocol: Protocol) -> tuple[list[
 @pytest.mark.parametrize("order", ["growing", "independent"])
 @pytest.mark.parametrize("clean_wrong", ["wrong", "attacked"])
 def test_every_protocol_is_a_plain_loop_over_samples(
-    success: Literal["first", "last"], order: Literal["growing", "independent"], clean_wrong: Literal["wrong", "attacked"]
+    success: Literal["first", "last"],
+    order: Literal["growing", "independent"],
+    clean_wrong: Literal["wrong", "attacked"],
 ) -> None:
     task, victim = wavy()
     protocol = Protocol(success, order, clean_wrong)
@@ -234,7 +253,9 @@ def test_an_independent_sweep_pays_for_every_eps_again() -> None:
 
 
 def test_with_source_classes_all_others_keep_their_clean_class() -> None:
-    found = random_sweep(PGD(steps=20, rel_step=0.25, loss="margin"), threat=Threat("linf", source=("0",), target="2")).run(Journal())
+    found = random_sweep(
+        PGD(steps=20, rel_step=0.25, loss="margin"), threat=Threat("linf", source=("0",), target="2")
+    ).run(Journal())
     attacked = (found.y == 0) & (found.clean == 0)
     assert (found.predicted[:, ~attacked] == found.clean[~attacked]).all()
     assert not found.forwards[:, ~attacked].any() and (found.forwards[0, attacked] > 0).all()
@@ -265,19 +286,11 @@ def test_budgets_in_a_physical_unit_are_each_samples_own(norm: Norm) -> None:
         assert (size <= eps * (1 + 1e-5)).all() and size[~fallen] == pytest.approx(eps)
 
 
-class Wavering(Module):
-    """Says 1 instead of 0 with a chance that is the mean of x, afresh at every forward."""
-
-    takes_rng = True
-
-    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
-        lead = x.flatten(1).mean(1) - rng.uniform(ids, ())
-        return torch.stack([-lead, lead], 1)
-
-
 def test_a_randomised_victim_falls_only_where_most_fresh_draws_are_wrong() -> None:
     samples = Samples.of(torch.full((400, 1, 4), 0.05), torch.zeros(400, dtype=torch.int64))
-    made = sweep(PGD(loss="margin", start="zero", rel_step=1.0), task_of(samples, 2), Victim(Wavering()), LINF, (0.2, 0.9))
+    made = sweep(
+        PGD(loss="margin", start="zero", rel_step=1.0), task_of(samples, 2), Victim(Wavering()), LINF, (0.2, 0.9)
+    )
     last = replace(made, protocol=Protocol(success="last"))
     found, final = made.run(Journal()), last.run(Journal())
     assert (found.clean == 0).all()
@@ -315,12 +328,45 @@ def test_a_minimal_attack_runs_once_and_its_table_is_read_from_sizes(norm: Norm)
     assert (np.diff(found.fallen.astype(int), axis=0) >= 0).all()
 
 
+@dataclass(frozen=True)
+class Roundabout(Nearest):
+    """Meets a far point that is adversarial before it presents the nearest one."""
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        nearest = super().perturb(trial, rng)
+        trial.scores(trial.ball.project(1e6 * nearest))
+        return nearest
+
+
+def test_a_minimal_attack_is_judged_by_what_it_presents_and_not_by_what_it_met() -> None:
+    problem = linear_problem(2, (1, 30), 200)
+    near, far = (sweep(attack, problem.task, problem.victim).run(Journal()) for attack in (Nearest(), Roundabout()))
+    assert near.fallen[-1].mean() > 0.5
+    assert np.array_equal(near.size, far.size) and np.array_equal(near.fallen, far.fallen)
+
+
+def test_an_attack_that_met_an_adversarial_point_need_not_return_it() -> None:
+    samples, victim = thresholds([0.05, 0.5])
+
+    def forgetful(trial: Trial) -> Tensor:
+        trial.scores(trial.ball.high.clone())
+        return torch.zeros_like(trial.batch.x)
+
+    found = sweep(Returned(forgetful), task_of(samples, 2), victim, LINF, (0.1,)).run(Journal())
+    assert found.fallen[0].tolist() == [True, False]
+    assert found.size[0].tolist() == pytest.approx([0.1, 0.0])
+
+
 def test_the_second_victim_reaches_the_attack() -> None:
-    task, victim = random_mlp(20)
+    (task, victim), (_, other) = random_mlp(20), random_mlp(20, seed=1)
     met = []
-    other = random_mlp(20, seed=1)[1]
-    replace(sweep(Returned(lambda trial: met.append(trial.source) or 0 * trial.batch.x), task, victim), source=other).run(Journal())  # type: ignore[func-returns-value]
-    assert met and all(source is other for source in met)
+
+    def note(trial: Trial) -> Tensor:
+        met.append(trial.source)
+        return torch.zeros_like(trial.batch.x)
+
+    replace(sweep(Returned(note), task, victim), source=other).run(Journal())
+    assert met == [other] * 3
 
 
 # what must not get through
@@ -353,16 +399,26 @@ def spoiled(trial: Trial, value: float, place: int = 0) -> Tensor:
         (partial(spoiled, value=0.1002), "expected linf size <= 0.1, got 0.1002 on sample 30."),
         (partial(spoiled, value=torch.nan), "expected finite values, got others on sample 30."),
         (partial(spoiled, value=-torch.inf), "expected finite values, got others on sample 30."),
-        (partial(spoiled, value=1e-6, place=5), "expected no change outside the mask and the bounds, got one on sample 30."),
-        (partial(spoiled, value=0.09, place=1), "expected no change outside the mask and the bounds, got one on sample 30."),
+        (
+            partial(spoiled, value=1e-6, place=5),
+            "expected no change outside the mask and the bounds, got one on sample 30.",
+        ),
+        (
+            partial(spoiled, value=0.09, place=1),
+            "expected no change outside the mask and the bounds, got one on sample 30.",
+        ),
         (lambda trial: torch.zeros(5, 1, 5), "expected a perturbation of shape (5, 1, 6), got (5, 1, 5)."),
         (lambda trial: torch.zeros(4, 1, 6), "expected a perturbation of shape (5, 1, 6), got (4, 1, 6)."),
     ],
 )
-def test_a_perturbation_that_breaks_the_threat_fails_with_rule_and_sample(answer: Callable[[Trial], Tensor], rule: str) -> None:
+def test_a_perturbation_that_breaks_the_threat_fails_with_rule_and_sample(
+    answer: Callable[[Trial], Tensor], rule: str
+) -> None:
     x = torch.full((5, 1, 6), 0.5)
     x[2, 0, 1] = 0.95
-    samples = Samples.of(x, torch.zeros(5, dtype=torch.int64), mask=torch.arange(6).expand(5, 1, 6) < 5, ids=torch.arange(5) * 10 + 10)
+    samples = Samples.of(
+        x, torch.zeros(5, dtype=torch.int64), mask=torch.arange(6).expand(5, 1, 6) < 5, ids=torch.arange(5) * 10 + 10
+    )
     victim = Victim(Written(lambda x: torch.tensor([[1.0, 0.0]]).expand(len(x), 2)))
     made = sweep(Returned(answer), task_of(samples, 2, bounds=(0.0, 1.0)), victim, LINF, (0.1,))
     with pytest.raises(ContractError, match=re.escape(f"Returned() broke its contract: {rule}")):
@@ -384,7 +440,9 @@ def test_logits_that_are_not_finite_fail_with_the_sample(where: float) -> None:
     x = torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1)
     samples = Samples.of(x, torch.zeros(3, dtype=torch.int64), ids=torch.tensor([7, 8, 9]))
     attack = Returned(lambda trial: torch.full_like(trial.batch.x, 0.05))
-    with pytest.raises(ContractError, match="Written broke its contract: expected finite logits, got others on sample 8"):
+    with pytest.raises(
+        ContractError, match="Written broke its contract: expected finite logits, got others on sample 8"
+    ):
         sweep(attack, task_of(samples, 2), Victim(Written(logits)), LINF, (0.05,)).run(Journal())
 
 
@@ -439,7 +497,9 @@ class InParts(Attack):
 
 
 @pytest.mark.parametrize("protocol", [Protocol(), Protocol("last", "independent", "attacked")])
-def test_a_sweep_killed_anywhere_ends_as_an_undisturbed_one(monkeypatch: pytest.MonkeyPatch, protocol: Protocol) -> None:
+def test_a_sweep_killed_anywhere_ends_as_an_undisturbed_one(
+    monkeypatch: pytest.MonkeyPatch, protocol: Protocol
+) -> None:
     monkeypatch.setattr("ecgbench.victim.CHUNK_BYTES", 4 * 24 * 70)
     made = replace(random_sweep(InParts(), 200), protocol=protocol)
     whole = Diary()
@@ -447,7 +507,7 @@ def test_a_sweep_killed_anywhere_ends_as_an_undisturbed_one(monkeypatch: pytest.
     assert {*undisturbed.components} == {"", "noise", "descent"} and whole.keeps >= 6
     for keeps in range(whole.keeps):
         killed = Diary(dies_at=keeps)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             made.run(killed)
         resumed = Diary(killed.state)
         assert same(made.run(resumed), undisturbed)
@@ -458,7 +518,7 @@ def test_a_minimal_attack_killed_midway_ends_as_an_undisturbed_one(monkeypatch: 
     monkeypatch.setattr("ecgbench.victim.CHUNK_BYTES", 4 * 30 * 20)
     problem = linear_problem(2, (1, 30), 60)
     made, killed = sweep(Nearest(), problem.task, problem.victim), Diary(dies_at=2)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         made.run(killed)
     assert same(made.run(Diary(killed.state)), made.run(Journal()))
 

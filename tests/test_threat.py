@@ -59,8 +59,8 @@ class World:
         """Lower and upper limits (n, d) and radius (n, 1) in float64, from the rules alone."""
         samples = self.samples
         x, radius = samples.x.flatten(1).double().numpy(), self.eps / samples.scale.double().numpy()[:, None]
-        low, high = self.bounds or (-INFINITE, INFINITE)
-        low, high = np.full_like(x, low) - x, np.full_like(x, high) - x
+        lower, upper = self.bounds or (-INFINITE, INFINITE)
+        low, high = lower - x, upper - x
         if self.norm == "linf":
             low, high, radius = np.maximum(low, -radius), np.minimum(high, radius), np.full_like(radius, INFINITE)
         if self.masked:
@@ -289,7 +289,7 @@ def test_any_write_outside_the_mask_is_refused(norm: Norm) -> None:
 
 
 def test_a_point_of_the_cube_is_refused_under_l2() -> None:
-    cube, sphere = (World(norm, (1, 187), False, None, 1.0, 1.0, 5).ball for norm in ("linf", "l2"))  # type: ignore[arg-type]
+    cube, sphere = (World(norm, (1, 187), False, None, 1.0, 1.0, 5).ball for norm in ("linf", "l2"))
     delta = cube.sample(torch.arange(N), (1, 187), RNG)
     assert cube.contains(delta).all() and not sphere.contains(delta).any()
 
@@ -333,9 +333,10 @@ def test_no_prediction_at_all_is_no_fall() -> None:
 
 
 def test_rows_of_an_aim_keep_their_rivals() -> None:
-    aim = Aim(Y, leave=True, free=Y > 0, rival=2 - Y)
-    rows = torch.tensor([2, 0])
-    assert [part.tolist() for part in (aim[rows].label, aim[rows].free, aim[rows].rival)] == [[2, 0], [True, False], [0, 2]]  # type: ignore[union-attr]
+    aim, rows = Aim(Y, leave=True, free=Y > 0, rival=2 - Y), torch.tensor([2, 0])
+    part = aim[rows]
+    assert part.label.tolist() == [2, 0] and part.free.tolist() == [True, False]
+    assert part.rival is not None and part.rival.tolist() == [0, 2]
     assert Threat("linf").aim(Y, CLASSES)[rows].rival is None
 
 

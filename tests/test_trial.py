@@ -240,9 +240,17 @@ def test_a_randomised_module_draws_afresh_at_every_forward_and_by_sample() -> No
     assert torch.equal(again[torch.tensor([2])].scores(push(0)), draws[0][2:3])
 
 
+def test_a_foreign_loop_meets_fresh_draws_too() -> None:
+    samples, _ = thresholds(LEVELS)
+    module = trial_of(Victim(Drawn()), samples, Threat("linf"), EPS).module()
+    assert not torch.equal(module(samples.x), module(samples.x))
+
+
 def test_a_randomised_victim_predicts_what_most_draws_say() -> None:
     samples, _ = thresholds([0.0] * 200)
-    counts = torch.stack([Victim(Drawn()).logits(samples.x, samples, Keyed((1,)).at("draw", n)).argmax(1) for n in range(15)])
+    counts = torch.stack(
+        [Victim(Drawn()).logits(samples.x, samples, Keyed((1,)).at("draw", n)).argmax(1) for n in range(15)]
+    )
     predicted = Victim(Drawn()).predict(samples.x, samples, Keyed((1,)))
     assert torch.equal(predicted, (counts.sum(0) > 7).long())
 

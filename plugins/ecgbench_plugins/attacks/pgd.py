@@ -17,7 +17,7 @@ from ecgbench.interfaces import Attack
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin, pair_margin
 from ecgbench.threat import Ball, Threat
-from ecgbench.trial import Trial
+from ecgbench.trial import Slope, Trial
 
 LOSSES = {"ce": cross_entropy, "margin": margin, "targeted-margin": pair_margin}
 
@@ -30,7 +30,8 @@ class PGD(Attack):
     random point of the ball or from the clean sample; `restarts` > 1 begins again at random for what stands.
     `loss`: "ce", "margin" (best other logit minus the true one), or "targeted-margin", the margin toward every
     other class in turn, likeliest first (with a target: that one). `update=adamax` feeds the gradient's sign
-    to Adamax, a momentum-sign step (Ma and Liang 2020, as coded); L-inf only.
+    to Adamax, a momentum-sign step (Ma and Liang 2020, as coded); L-inf only. The margin of a target is its
+    least lead over several rivals: its gradient jumps between them and is averaged over steps.
     """
 
     steps: int = 40
@@ -76,15 +77,22 @@ class PGD(Attack):
         loss = LOSSES[self.loss] if trial.aim.leave or self.loss == "ce" else margin
         if self.update == "adamax":
             return descend(trial, start, loss, self._adamax, self.steps, (zero, zero.clone(), 0))
+        if not trial.aim.leave and loss is margin:
+            return descend(trial, start, loss, self._averaged, self.steps, (zero,))
         return descend(trial, start, loss, self._plain, self.steps)
 
-    def _plain(self, ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(gradient))), state
+    def _plain(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(slope.gradient))), state
 
-    def _adamax(self, ball: Ball, delta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def _averaged(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+        """A plain step along the running mean of gradients: what converges on a loss with kinks."""
+        mean = state[0].lerp(slope.gradient, 0.1)
+        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(mean))), (mean,)
+
+    def _adamax(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
         """Adamax (Kingma and Ba 2015, algorithm 2) on the sign; betas 0.9 and 0.999, as in torch."""
         mean, peak, step = state
-        sign = gradient.sign()
+        sign = slope.gradient.sign()
         mean = mean.lerp(sign, 0.1)
         peak = torch.maximum(0.999 * peak, sign.abs() + 1e-8)
         rate = self._length(ball) / (1 - 0.9 ** (step + 1))
