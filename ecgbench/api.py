@@ -79,7 +79,9 @@ def run(
                 protocol=protocol,
             ),
         )
-    return [bench.execute(cell) for cell in unfold(grids, bench.catalog)]
+    cells = unfold(grids, bench.catalog)
+    bench.find(cells)
+    return [bench.execute(cell) for cell in cells]
 
 
 def evaluate(

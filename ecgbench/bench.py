@@ -66,6 +66,11 @@ class Bench:
         """What a run would do; nothing is trained or attacked."""
         return [self._planned(cell) for cell in cells]
 
+    def find(self, cells: Iterable[Cell]) -> None:
+        """Look for all recordings before the first cell runs. Raises DataError where one is missing."""
+        for cell in cells:
+            self.data_digest(cell.dataset)
+
     def execute(self, cell: Cell) -> Record:
         """One cell: its record, found or made. A fault of plugin or model becomes a failed record.
 

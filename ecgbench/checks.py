@@ -58,21 +58,15 @@ class Examination:
         yield from self._function()
         yield self._gradients()
         yield self._noop()
-        fell = {
-            "NOISE": self._refell(_random_points, "noise"),
-            "LOSS": self._refell(partial(_descent, margin), "margin"),
-            "STEP": self._refell(partial(_descent, cross_entropy), "cross-entropy"),
-        }
+        yield self._by_effect("NOISE", _random_points, f"best of {DRAWS} random points of the ball, on survivors")
+        words = f"{STEPS} steps on the margin from the clean sample, on survivors"
+        yield self._by_effect("LOSS", partial(_descent, margin), words)
         reach = self.sweep.attack.reach(self._eps)
-        short = reach is not None and reach < 2 * self._eps
-        yield _by_effect("NOISE", fell["NOISE"], f"best of {DRAWS} random points of the ball, on survivors")
-        yield _by_effect("LOSS", fell["LOSS"], f"{STEPS} steps on the margin from the clean sample, on survivors")
-        note = (
-            f"steps reach {reach:.3g} of 2 eps; {STEPS} full steps on the same survivors"
-            if short
-            else "steps long enough"
-        )
-        yield _by_effect("STEP", fell["STEP"] if short else 0.0, note)
+        if reach is not None and reach < 2 * self._eps:
+            words = f"steps reach {reach:.3g} of 2 eps; {STEPS} full steps on survivors"
+            yield self._by_effect("STEP", partial(_descent, cross_entropy), words)
+        else:
+            yield Check("STEP", False, 0.0, EFFECT, "steps long enough")
 
     def _function(self) -> Iterator[Check]:
         """The victim is one fixed function, and shows logits."""
@@ -105,16 +99,22 @@ class Examination:
         still = bool(standing.any()) and not bool(self.outcomes.size[self._place][self._attacked].any())
         return Check("NOOP", still, float(still), 0.0, "every returned perturbation is 0")
 
-    def _refell(self, attack: Callable[[Trial, Keyed], None], name: str) -> float:
-        """By how much `attack` lowers the weighted score at the headline eps, estimated on the first survivors."""
-        fell = met = 0.0
+    def _by_effect(self, code: str, attack: Callable[[Trial, Keyed], None], note: str) -> Check:
+        """By how much `attack` lowers the weighted score at the headline eps, estimated on the first survivors.
+
+        One fall alone raises nothing: the threshold is half a point, or the largest share of one sample.
+        """
+        fell = met = largest = 0.0
         for batch in self._batches(self._first(self._standing)):
             trial = self._trial(batch)
-            attack(trial, self.sweep.rng.at("checks", name))
+            attack(trial, self.sweep.rng.at("checks", code))
             fell += float(batch.weight[self._still_wrong(batch, trial)].sum())
             met += float(batch.weight.sum())
-        share = self.outcomes.weight[self._standing].sum() / max(self.outcomes.weight.sum(), 1e-12)
-        return fell / met * float(share) if met else 0.0
+            largest = max(largest, float(batch.weight.max()))
+        share = float(self.outcomes.weight[self._standing].sum() / max(self.outcomes.weight.sum(), 1e-12))
+        effect, one = (part / met * share if met else 0.0 for part in (fell, largest))
+        threshold = max(EFFECT, one)
+        return Check(code, effect > threshold, effect, threshold, note)
 
     def _still_wrong(self, batch: Batch, trial: Trial) -> Tensor:
         """Which of the rows fell in the trial and are wrong in the host's own prediction, (n,) bool."""
@@ -161,10 +161,6 @@ class Examination:
         ball = sweep.threat.around(batch, self._eps, sweep.task.bounds)
         aim = sweep.threat.aim(batch.y, sweep.task.classes)
         return Trial.begin(sweep.victim, batch, ball, aim, sweep.rng.at("checks", "victim"))
-
-
-def _by_effect(code: str, effect: float, note: str) -> Check:
-    return Check(code, effect > EFFECT, effect, EFFECT, note)
 
 
 def _random_points(trial: Trial, rng: Keyed) -> None:

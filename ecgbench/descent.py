@@ -18,10 +18,20 @@ State = tuple[Any, ...]
 """What a rule carries from step to step: tensors of one row per sample, and plain numbers."""
 Step = Callable[[Ball, Tensor, Slope, State], tuple[Tensor, State]]
 """ball, delta, slope at delta, state -> next delta (inside the ball), next state."""
+Slopes = Callable[[Trial, Tensor, Loss], tuple[Tensor, Slope]]
+"""trial, delta, loss -> which rows are adversarial at delta, the slope there: the gradient or an estimate of it."""
 
 
-def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, state: State = ()) -> Tensor:
-    """Walk `steps` steps from `start` (n, *shape): one gradient each and a last look at the end.
+def descend(
+    trial: Trial,
+    start: Tensor,
+    loss: Loss,
+    step: Step,
+    steps: int,
+    state: State = (),
+    slopes: Slopes = Trial.slope,
+) -> Tensor:
+    """Walk `steps` steps from `start` (n, *shape): one slope each and a last look at the end.
 
     Returns delta (n, *shape): the first adversarial iterate of rows that fell, the last one of the others.
     """
@@ -29,7 +39,7 @@ def descend(trial: Trial, start: Tensor, loss: Loss, step: Step, steps: int, sta
     rows = torch.arange(len(trial), device=start.device)
     delta = start
     for _ in range(steps):
-        hit, slope = trial.slope(delta, loss)
+        hit, slope = slopes(trial, delta, loss)
         if bool(hit.any()):
             answer[rows] = delta
             stay = (~hit).nonzero().squeeze(1)
@@ -54,5 +64,6 @@ def in_turn(trial: Trial, parts: Iterable[Callable[[Trial, Tensor], Tensor]]) ->
         at = (~trial.fell).nonzero().squeeze(1)
         if not len(at):
             break
-        answer[at] = part(trial[at], at)
+        whole = len(at) == len(trial)
+        answer[at] = part(trial if whole else trial[at], at)
     return trial.best(answer)

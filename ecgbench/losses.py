@@ -31,3 +31,18 @@ def pair_margin(logits: Tensor, aim: Aim) -> Tensor:
     if aim.rival is None:
         raise ValueError("pair_margin needs an aim with a rival")
     return (logits.gather(1, aim.rival[:, None]) - logits.gather(1, aim.label[:, None])).squeeze(1)
+
+
+def dlr(logits: Tensor, aim: Aim) -> Tensor:
+    """Difference of logits ratio, Croce and Hein 2020: the margin in units of the lead over the third logit, (n,).
+
+    Toward `aim.rival` or a class to reach, the unit is the lead over the mean of third and fourth (their targeted
+    DLR). Neither a shift nor a scale of the logits changes it. Raises ValueError below 3 classes, 4 if targeted.
+    """
+    targeted = not aim.leave or aim.rival is not None
+    needed = 4 if targeted else 3
+    if logits.shape[1] < needed:
+        raise ValueError(f"dlr needs {needed} classes; got {logits.shape[1]}")
+    lead = margin(logits, aim) if aim.rival is None else pair_margin(logits, aim)
+    top = logits.topk(needed, dim=1).values
+    return lead / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)

@@ -77,7 +77,7 @@ class Outcomes:
         if (
             made.components.ndim != 1
             or made.components.dtype.kind != "U"
-            or not (0 <= made.by.min(initial=0) and made.by.max(initial=0) < len(made.components))
+            or not (made.by.min(initial=0) >= 0 and made.by.max(initial=0) < len(made.components))
         ):
             raise StoreError("outcomes: by names a component that is not listed.")
         return made

@@ -164,7 +164,7 @@ class Ball:
         return (delta * scale.sqrt().view_as(self.eps)).clamp(self.low, self.high)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of size 1 that raises a linear loss of this gradient most, 0 where nothing may change."""
+        """The step of size 1 that raises a linear loss of this gradient most; for L2, 0 outside the mask."""
         if self.norm == "linf":
             return gradient.sign()
         if self.free is not None:

@@ -56,7 +56,8 @@ def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed
     not finite.
     """
     device = next(module.parameters()).device
-    samples = task.train.to(device)
+    train_on = task.train.to(device)
+    samples = Batch(train_on.x, train_on.y, train_on.mask, train_on.ids, train_on.scale)
     run = _Run(
         module,
         schedule,
@@ -75,7 +76,7 @@ def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed
     return run.chosen().eval()
 
 
-def _epoch(run: _Run, samples: Samples, loss: Loss, rng: Keyed) -> float:
+def _epoch(run: _Run, samples: Batch, loss: Loss, rng: Keyed) -> float:
     order = epoch_order(samples.y, run.schedule.balanced, rng.at("order"))
     run.module.train()
     total = torch.zeros((), device=samples.x.device)

@@ -18,7 +18,7 @@ from ecgbench.data import Batch
 from ecgbench.errors import ContractError
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Aim, Ball
-from ecgbench.victim import Victim, classes
+from ecgbench.victim import Victim, chunks, classes
 
 Watch = Literal["first", "last", "never"]
 Loss = Callable[[Tensor, Aim], Tensor]
@@ -160,6 +160,26 @@ class Trial:
             return torch.zeros_like(self.fell)
         with torch.no_grad():
             return self._see(self._ask(delta), delta, self.watch)
+
+    def probe(self, delta: Tensor, directions: Tensor, length: Tensor, loss: Loss) -> Tensor:
+        """The loss (n, k) of every row at `delta + length * directions[j]`, without autograd; k forwards a row.
+
+        `delta` (n, *shape), `directions` (k, *shape), `length` (n, ...), broadcastable to delta. Probes may
+        leave the ball and are never remembered; a randomised victim draws once for all. Bounded memory.
+        """
+        k = len(directions)
+        if self.watch != "never":
+            self.memory.forwards.index_add_(0, self.rows, torch.full_like(self.rows, k))
+        draw, values = self._next_draw(), delta.new_empty(len(self), k)
+        with torch.no_grad():
+            for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
+                part = self.batch[rows]
+                start = (part.x + delta[rows]).unsqueeze(1)
+                x = torch.addcmul(start, length[rows].unsqueeze(1), directions).flatten(0, 1)
+                each = rows.repeat_interleave(k)
+                logits = self.victim.logits(x, part.repeated(k), draw)
+                values[rows] = loss(logits, self.aim[each]).view(-1, k)
+        return values
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """One forward, one gradient: which rows are adversarial at `delta`, (n,) bool, and dloss/ddelta.

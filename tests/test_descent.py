@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -186,6 +187,9 @@ def test_adamax_on_the_sign_moves_a_full_step_while_the_sign_holds() -> None:
 
 
 def test_an_absolute_step_is_one_of_the_unit_of_eps() -> None:
-    seen = trial(levels=[9.0])
-    delta = PGD(steps=3, abs_step=0.02, loss="margin", start="zero").perturb(seen, RNG)
-    assert float(delta[0, 0, 0]) == pytest.approx(0.06)
+    samples, victim = thresholds([9.0, 9.0])
+    scaled = replace(samples, scale=torch.tensor([0.5, 2.0]))
+    for unit, moved in (("native", [0.06, 0.06]), ("mV", [0.12, 0.03])):
+        seen = trial_of(victim, scaled, Threat("linf", unit=unit), 1.0)
+        delta = PGD(steps=3, abs_step=0.02, loss="margin", start="zero").perturb(seen, RNG)
+        assert delta[:, 0, 0].tolist() == pytest.approx(moved)

@@ -43,6 +43,7 @@ def run(
     reporter = Reporter(quiet)
     bench = open_bench(data, store, device, plugins, reporter.tell, retrain)
     cells = unfolded(bench, **grid)
+    bench.find(cells)
     records: list[Record] = []
     with reporter:
         for number, cell in enumerate(cells, 1):

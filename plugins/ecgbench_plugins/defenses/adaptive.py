@@ -18,7 +18,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.training import Schedule, train
 from ecgbench.trial import Trial
-from ecgbench.victim import evaluating
+from ecgbench.victim import Victim, evaluating
 from ecgbench_plugins.attacks.pgd import PGD
 
 
@@ -46,11 +46,13 @@ class Adaptive(Schedule, Defense):
         self.threat.check(task.physical, task.classes)
 
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+            student = Victim(module)
             delta = self._perturb(module, batch, task, step)
-            attacked = cross_entropy(module(batch.x + delta), batch.y)
+            attacked = cross_entropy(student.logits(batch.x + delta, batch, step.at("attacked")), batch.y)
             if not self.clean:
                 return attacked
-            return self.clean * cross_entropy(module(batch.x), batch.y) + (1 - self.clean) * attacked
+            clean = cross_entropy(student.logits(batch.x, batch, step.at("clean")), batch.y)
+            return self.clean * clean + (1 - self.clean) * attacked
 
         return train(model, task, loss, self, rng, journal)
 

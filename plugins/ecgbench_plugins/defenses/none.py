@@ -15,6 +15,7 @@ from ecgbench.interfaces import Defense
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.training import Schedule, train
+from ecgbench.victim import Victim
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Standard(Schedule, Defense):
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
-            return cross_entropy(module(batch.x), batch.y)
+            return cross_entropy(Victim(module).logits(batch.x, batch, step), batch.y)
 
         return train(model, task, loss, self, rng, journal)
 
