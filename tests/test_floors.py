@@ -18,7 +18,7 @@ FLOORS = (
     {"errors", "keyed"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
     {"victim", "trial", "losses", "interfaces", "hookspecs"},
-    {"training", "descent", "sweep", "metrics", "checks", "fetch"},
+    {"training", "descent", "sweep", "metrics", "effect", "checks", "fetch"},
     set[str](),  # the plugins
     {
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
