@@ -33,6 +33,7 @@ from ecgbench.threat import Threat
 from ecgbench.victim import Victim, evaluating
 
 Words = str | Sequence[str]
+CHECKPOINTS = Path("leaderboard") / "checkpoints"
 
 
 def run(
@@ -171,7 +172,10 @@ def open_bench(
     say: Callable[[str], None] = lambda _: None,
     retrain: bool = False,
 ) -> Bench:
-    """The bench of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records."""
+    """The bench of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records.
+
+    Published victims are looked for in the leaderboard of the working directory.
+    """
     home = home_folder() if store is None else Path(store)
     catalog = discover(tuple(plugins))
     for name in data:
@@ -179,7 +183,9 @@ def open_bench(
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise EcgbenchError(f"device {device!r} is not there; expected cpu, or cuda on a machine that has it.")
     root = data_root({name: Path(place) for name, place in data.items()})
-    return Bench(catalog, root, Store(home / "store", say), device=device, tell=tell, retrain=retrain)
+    published = Store(CHECKPOINTS, say) if CHECKPOINTS.is_dir() else None
+    kept = Store(home / "store", say)
+    return Bench(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
 
 
 def home_folder() -> Path:

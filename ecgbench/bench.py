@@ -17,7 +17,15 @@ from safetensors.torch import load
 from torch.nn import Module
 
 from ecgbench.catalog import Catalog
-from ecgbench.cell import Cell, Identity, checks_identity, outcomes_identity, record_identity
+from ecgbench.cell import (
+    Cell,
+    Identity,
+    checks_identity,
+    differences,
+    outcomes_identity,
+    record_identity,
+    without_sources,
+)
 from ecgbench.cell import victim_identity as identity_of_victim
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Batch, Task
@@ -49,8 +57,21 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any."""
+
+    victim: Victim
+    seconds: float
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
 class Bench:
-    """Plugins, recordings, store and device; `tell` hears the progress. Holds the last task in memory."""
+    """Plugins, recordings, store and device; `tell` hears the progress. Holds the last task in memory.
+
+    `checkpoints` holds published victims: one of the same parameters, data and seed is used instead of a
+    training, even if its sources have changed since, which is said. `retrain` ignores them and the store.
+    """
 
     catalog: Catalog
     root: DataRoot
@@ -58,6 +79,7 @@ class Bench:
     device: str = "cpu"
     tell: Callable[[Progress], None] = lambda _: None
     retrain: bool = False
+    checkpoints: Store | None = None
     _digests: dict[Dataset, str] = field(default_factory=dict, repr=False)
     _tasks: dict[Dataset, Task] = field(default_factory=dict, repr=False)
     _remade: set[str] = field(default_factory=set, repr=False)
@@ -113,13 +135,38 @@ class Bench:
         record = record_identity(key_of(outcomes), key_of(checks))
         return {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks, "records": record}
 
-    def victim(self, cell: Cell, defense: Defense) -> tuple[Victim, float]:
-        """The trained victim of a cell's dataset, model and seed under `defense`, and its seconds of training."""
+    def victim(self, cell: Cell, defense: Defense) -> Trained:
+        """The trained victim of a cell's dataset, model and seed under `defense`: kept, published, or made now."""
         identity = identity_of_victim(cell, defense, self.data_digest(cell.dataset))
-        files = self._made("victims", identity, lambda journal: self._train(cell, defense, journal))
+        here = self.retrain or self.store.get("victims", key_of(identity)) is not None
+        files, checkpoint = (None, None) if here else self._published(identity)
+        if files is None:
+            files = self._made("victims", identity, lambda journal: self._train(cell, defense, journal))
         module = self._blank(cell, defense)
         module.load_state_dict(load(files["weights.safetensors"]))
-        return frozen(module.to(self.device)), float(msgspec.json.decode(files["cost.json"])["seconds"])
+        seconds = float(msgspec.json.decode(files["cost.json"])["seconds"])
+        return Trained(frozen(module.to(self.device)), seconds, checkpoint)
+
+    def publish_victim(self, record: Record, checkpoints: Store) -> None:
+        """Put the victim of a record of this store among the published ones, if it was trained here."""
+        if record.provenance is not None:
+            files = self.store.get("victims", record.provenance.victim)
+            if files is not None:
+                checkpoints.put("victims", record.provenance.identity["victim"], files)
+
+    def _published(self, identity: Identity) -> tuple[dict[str, bytes], str] | tuple[None, None]:
+        """A published victim made of the same parameters, data and seed, and its key."""
+        if self.checkpoints is None:
+            return None, None
+        for key, other in self.checkpoints.identities("victims"):
+            alike = without_sources(other) == without_sources(identity)
+            files = self.checkpoints.get("victims", key) if alike else None
+            if files is not None:
+                changed = [line.partition(":")[0] for line in differences(identity, other)]
+                since = f", trained before changes in {', '.join(changed)}" if changed else ""
+                self.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
+                return files, key
+        return None, None
 
     def _planned(self, cell: Cell) -> Planned:
         identities = self.identities(cell)
@@ -179,7 +226,7 @@ class Bench:
         task, rng = self.task(cell.dataset), Keyed(("train", cell.seed))
         module = self._blank(cell, defense)
         if defense.base is not None:
-            base, _ = self.victim(cell, defense.base)
+            base = self.victim(cell, defense.base).victim
             module = defense.wrap(base.module.requires_grad_(True), task)
         began = time.perf_counter()
         trained = defense.fit(module.to(self.device), task, rng, journal).eval()
@@ -209,32 +256,30 @@ class Bench:
             raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
 
     def _attack(self, cell: Cell, journal: Journal) -> dict[str, bytes]:
-        sweep, train_seconds = self._sweep(cell)
+        trained = self.victim(cell, cell.defense)
+        sweep = self._sweep(cell, trained.victim)
         began = time.perf_counter()
         outcomes = sweep.run(journal)
-        costs = Costs(train_seconds=train_seconds, attack_seconds=time.perf_counter() - began)
+        costs = Costs(trained.seconds, time.perf_counter() - began, trained.checkpoint)
         return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
 
     def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:
-        sweep, _ = self._sweep(cell)
+        sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
         return {"checks.json": msgspec.json.encode(Examination(sweep, outcomes, headline).run())}
 
-    def _sweep(self, cell: Cell) -> tuple[Sweep, float]:
-        victim, seconds = self.victim(cell, cell.defense)
-        source = None if cell.attack.source is None else self.victim(cell, cell.attack.source)[0]
-        task = self.task(cell.dataset).limited(cell.limit)
-        sweep = Sweep(
+    def _sweep(self, cell: Cell, victim: Victim) -> Sweep:
+        source = cell.attack.source
+        return Sweep(
             attack=cell.attack,
             victim=victim,
-            task=task,
+            task=self.task(cell.dataset).limited(cell.limit),
             threat=cell.threat,
             epsilons=cell.epsilons,
             rng=Keyed(("attack", cell.seed)),
             protocol=cell.protocol,
-            source=source,
+            source=None if source is None else self.victim(cell, source).victim,
             device=self.device,
         )
-        return sweep, seconds
 
     def _compare(self, record: Record) -> None:
         """Say in one line if a kept record was made by other library versions."""

@@ -113,6 +113,13 @@ def _parts(value: object) -> Iterator[object]:
             yield from _parts(getattr(value, field.name))
 
 
+def without_sources(identity: Any) -> Any:
+    """An identity's parameters, data and seed alone, at every depth."""
+    if not isinstance(identity, Mapping):
+        return identity
+    return {name: without_sources(value) for name, value in identity.items() if name != "sources"}
+
+
 def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "") -> list[str]:
     """Where two identities differ, one line each: "victim.seed: 1, was 0"."""
     lines = []

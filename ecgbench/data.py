@@ -32,10 +32,6 @@ class Batch:
     def __getitem__(self, rows: Tensor | slice) -> Self:
         return self._each(lambda value: value[rows])
 
-    def repeated(self, k: int) -> Self:
-        """Each row k times in succession; for one row nothing is copied."""
-        return self._each(lambda value: value.unsqueeze(1).expand(-1, k, *value.shape[1:]).flatten(0, 1))
-
     def to(self, device: torch.device | str) -> Self:
         """The same rows on `device`."""
         return self._each(lambda value: value.to(device))

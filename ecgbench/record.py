@@ -30,7 +30,8 @@ class Cost(Struct, frozen=True, kw_only=True):
 class Provenance(Struct, frozen=True, kw_only=True):
     """What made the numbers: keys of the stages, digests of data and outcomes, versions.
 
-    `identity` is the key's pre-image; `plugins` names the distribution that offered each part.
+    `identity` is the pre-image of the outcomes' key; `plugins` names the distribution that offered each part;
+    `checkpoint` is the key of the published victim that was used, if one was.
     """
 
     victim: str
@@ -40,6 +41,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     plugins: dict[str, str]
     identity: dict[str, Any]
+    checkpoint: str | None = None
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -27,10 +27,11 @@ KINDS = ("dataset", "model", "defense", "attack")
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that a stage took when it was made."""
+    """Seconds that training and attack took when they were made, and the published victim used, if any."""
 
     train_seconds: float
     attack_seconds: float
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def score(
         ),
         provenance=Provenance(
             victim=key_of(identity["victim"]),
+            checkpoint=costs.checkpoint,
             outcomes=key_of(identity),
             data=identity["victim"]["data"],
             outcomes_digest=hashlib.sha256(packed).hexdigest(),

@@ -167,18 +167,17 @@ class Trial:
         `delta` (n, *shape), `directions` (k, *shape), `length` (n, ...), broadcastable to delta. Probes may
         leave the ball and are never remembered; a randomised victim draws once for all. Bounded memory.
         """
-        k = len(directions)
+        k, batch = len(directions), self.batch
         if self.watch != "never":
             self.memory.forwards.index_add_(0, self.rows, torch.full_like(self.rows, k))
         draw, values = self._next_draw(), delta.new_empty(len(self), k)
         with torch.no_grad():
             for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
-                part = self.batch[rows]
-                start = (part.x + delta[rows]).unsqueeze(1)
+                start = (batch.x[rows] + delta[rows]).unsqueeze(1)
                 x = torch.addcmul(start, length[rows].unsqueeze(1), directions).flatten(0, 1)
                 each = rows.repeat_interleave(k)
-                logits = self.victim.logits(x, part.repeated(k), draw)
-                values[rows] = loss(logits, self.aim[each]).view(-1, k)
+                probes = Batch(x, batch.y[each], batch.mask[each], batch.ids[each], batch.scale[each])
+                values[rows] = loss(self.victim.logits(x, probes, draw), self.aim[each]).view(-1, k)
         return values
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -202,6 +201,22 @@ class Trial:
             self.memory.gradients.index_add_(0, self.rows, torch.ones_like(self.rows))
         return self._see(logits.detach(), delta, "first"), Slope(value.detach(), gradient)
 
+    def logits(self, delta: Tensor) -> Tensor:
+        """Logits (n, classes) at `delta` (n, *shape), with autograd, for a foreign loop; calls are counted.
+
+        A trial of one row takes any number of its variants, (m, *shape) -> (m, classes), and remembers the
+        first adversarial one. Raises ContractError for another number of rows.
+        """
+        trial = self[torch.zeros(len(delta), dtype=torch.int64, device=delta.device)] if len(self) == 1 else self
+        logits = trial._answer(trial.batch.x + delta)
+        if trial is self:
+            self._see(logits.detach(), delta.detach(), "first")
+        elif self.watch == "first":
+            at = trial.aim.met(classes(logits.detach())) & trial.ball.contains(delta.detach())
+            one = at.nonzero()[:1].squeeze(1)
+            trial[one]._see(logits[one].detach(), delta[one].detach(), "first")
+        return logits
+
     def module(self) -> Module:
         """The victim as `module(x) -> logits`, for a foreign loop that owns its steps; calls are counted.
 
@@ -209,6 +224,17 @@ class Trial:
         picks rows itself works on `trial[rows]`, or is refused with a ContractError.
         """
         return _Tap(self)
+
+    def _answer(self, x: Tensor) -> Tensor:
+        """Logits of `x`, row for row, the forward and any later gradient counted."""
+        if len(x) != len(self):
+            raise ContractError("a foreign attack", f"batches of {len(self)} rows", f"{len(x)}")
+        if torch.is_grad_enabled() and x.requires_grad:
+            if not self.gradients_allowed:
+                raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
+            x.register_hook(lambda _: _count(self.memory.gradients, self.rows))
+        _count(self.memory.forwards, self.rows)
+        return self.victim.logits(x, self.batch, self._next_draw())
 
     def _ask(self, delta: Tensor) -> Tensor:
         if self.watch != "never":
@@ -248,16 +274,10 @@ class _Tap(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         trial = self.trial
-        if len(x) != len(trial):
-            raise ContractError("a foreign attack", f"batches of {len(trial)} rows", f"{len(x)}")
-        if torch.is_grad_enabled() and x.requires_grad:
-            if not trial.gradients_allowed:
-                raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
-            x.register_hook(self._count_gradient)
-        trial.memory.forwards[trial.rows] += 1
-        logits = trial.victim.logits(x, trial.batch, trial._next_draw())
+        logits = trial._answer(x)
         trial._see(logits.detach(), x.detach() - trial.batch.x, "first")
         return logits
 
-    def _count_gradient(self, _: Tensor) -> None:
-        self.trial.memory.gradients[self.trial.rows] += 1
+
+def _count(samples: Tensor, rows: Tensor) -> None:
+    samples.index_add_(0, rows, torch.ones_like(rows))

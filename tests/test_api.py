@@ -307,7 +307,7 @@ def test_evaluate_agrees_with_run_on_the_victim_that_run_trained(tmp_path: Path)
     grid = Grid(model=("linear",), attack=("pgd20",), defense=("none[epochs=1]",), dataset=(BEATS,), eps=(0.03, 0.1))
     (cell,) = unfold((grid,), bench.catalog)
     record, task = bench.execute(cell), bench.task(cell.dataset)
-    module = bench.victim(cell, cell.defense)[0].module
+    module = bench.victim(cell, cell.defense).victim.module
     test = task.test
     again = package.evaluate(
         module, test.x, test.y, mask=test.mask, group=test.group, bounds=task.bounds, classes=task.classes,

@@ -264,7 +264,7 @@ WORK = [
 ]
 
 
-@pytest.mark.parametrize(("gone", "work", "done"), WORK, ids=lambda each: " ".join(each) if each else "-")
+@pytest.mark.parametrize(("gone", "work", "done"), WORK, ids=str)
 def test_what_is_planned_is_what_is_done(
     gone: tuple[str, ...], work: str, done: list[str], home: Home, log: list[str]
 ) -> None:
@@ -477,3 +477,52 @@ def test_a_limit_is_a_part_of_the_same_split_under_the_same_victim(home: Home, l
     bench = home.bench()
     ids = [outcomes.ids.tolist() for record in (part, whole) if (outcomes := bench.outcomes_of(record))]
     assert set(ids[0]) < set(ids[1]) and key_of(bench.identities(CELL)["records"]) == whole.key
+
+
+# published victims
+
+
+def published(home: Home, tmp_path: Path) -> Store:
+    """The victim of CELL, trained in another home, among the published ones."""
+    there = Home(tmp_path / "there")
+    record = there.run()
+    store = Store(tmp_path / "checkpoints", home.said.append)
+    there.bench().publish_victim(record, store)
+    return store
+
+
+def test_a_published_victim_of_the_same_parameters_is_used_and_named(
+    home: Home, tmp_path: Path, log: list[str]
+) -> None:
+    store = published(home, tmp_path)
+    log.clear()
+    record = replace(home.bench(), checkpoints=store).execute(CELL)
+    (key,) = (key for key, _ in store.identities("victims"))
+    assert "fit logged" not in log and "attack" in log
+    assert record.provenance is not None and record.provenance.checkpoint == key
+    assert [each.text for each in home.told if isinstance(each, Note)][0].startswith(
+        f"using the published victim {key[:12]}"
+    )
+    assert replace(home.bench(), checkpoints=store).execute(replace(CELL, seed=1)).provenance.checkpoint is None
+
+
+def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_path: Path, log: list[str]) -> None:
+    store = published(home, tmp_path)
+    ((key, identity),) = store.identities("victims")
+    files = store.get("victims", key)
+    assert files is not None
+    shutil.rmtree(tmp_path / "checkpoints")
+    store.put("victims", {**identity, "sources": {**identity["sources"], "ecgbench.training": "other"}}, files)
+    log.clear()
+    assert replace(home.bench(), checkpoints=store).execute(CELL).status == "ok"
+    assert "fit logged" not in log
+    assert any(
+        "before changes in sources.ecgbench.training" in each.text for each in home.told if isinstance(each, Note)
+    )
+
+
+def test_retrain_ignores_published_victims(home: Home, tmp_path: Path, log: list[str]) -> None:
+    store = published(home, tmp_path)
+    log.clear()
+    replace(home.bench(retrain=True), checkpoints=store).execute(CELL)
+    assert log.count("fit logged") == 1

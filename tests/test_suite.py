@@ -75,6 +75,14 @@ def test_every_axis_is_a_product_and_a_cell_stands_once_however_it_is_spelled() 
     assert unfold((grid, grid), CATALOG) == unfold((grid,), CATALOG)
 
 
+@pytest.mark.parametrize("threat", ["l2", "linf[unit=physical]"])
+def test_sizes_are_asked_for_where_the_datasets_own_are_in_another_norm_or_unit(threat: str) -> None:
+    with pytest.raises(EcgbenchError, match="is given without eps"):
+        unfold((Grid(model=("mlp",), attack=("fgsm",), threat=(threat,)),), CATALOG)
+    (cell,) = unfold((Grid(model=("mlp",), attack=("fgsm",), threat=(threat,), eps=(0.5,)),), CATALOG)
+    assert cell.epsilons == (0.5,)
+
+
 def test_a_wrong_selector_of_any_cell_is_an_error_before_any_runs() -> None:
     with pytest.raises(EcgbenchError, match="did you mean 'mlp'"):
         unfold((Grid(model=("mlp", "mpl"), attack=("fgsm",)),), CATALOG)

@@ -11,6 +11,7 @@ import click
 from ecgbench.cli.options import bench_options, grid_options, open_bench, remark, unfolded
 
 if TYPE_CHECKING:
+    from ecgbench.bench import Bench
     from ecgbench.record import Record
 
 SYNTHETIC = (
@@ -23,11 +24,13 @@ SYNTHETIC = (
 @grid_options
 @click.option("--json", "as_json", is_flag=True, help="One record a line on stdout.")
 @click.option("--results", type=click.Path(file_okay=False), help="Publish records and outcomes into this folder.")
+@click.option("--victims", is_flag=True, help="With --results: publish the trained victims, too, beside that folder.")
 @click.option("--retrain", is_flag=True, help="Make every stage again, whatever is kept.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
     as_json: bool,
     results: str | None,
+    victims: bool,
     retrain: bool,
     quiet: bool,
     data: tuple[str, ...],
@@ -52,7 +55,7 @@ def run(
             reporter.finish(record)
             records.append(record)
             if results is not None:
-                _publish(bench, record, Path(results))
+                _publish(bench, record, Path(results), victims)
     if as_json:
         click.echo(b"".join(record.json() + b"\n" for record in records), nl=False)
     else:
@@ -62,11 +65,15 @@ def run(
     return _status([record.status for record in records])
 
 
-def _publish(bench: Any, record: Record, folder: Path) -> None:
+def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
     from ecgbench.published import publish
+    from ecgbench.store import Store
 
-    if record.status == "ok":
-        publish(record, bench.outcomes_of(record), folder)
+    outcomes = bench.outcomes_of(record)
+    if record.status == "ok" and outcomes is not None:
+        publish(record, outcomes, folder)
+        if victims:
+            bench.publish_victim(record, Store(folder.parent / "checkpoints"))
 
 
 def _status(states: list[str]) -> int:
