@@ -17,15 +17,7 @@ from safetensors.torch import load
 from torch.nn import Module
 
 from ecgbench.catalog import Catalog
-from ecgbench.cell import (
-    Cell,
-    Identity,
-    checks_identity,
-    differences,
-    outcomes_identity,
-    record_identity,
-    without_sources,
-)
+from ecgbench.cell import Cell, Identity, alike, checks_identity, outcomes_identity, record_identity
 from ecgbench.cell import victim_identity as identity_of_victim
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Batch, Task
@@ -83,6 +75,7 @@ class Bench:
     _digests: dict[Dataset, str] = field(default_factory=dict, repr=False)
     _tasks: dict[Dataset, Task] = field(default_factory=dict, repr=False)
     _remade: set[str] = field(default_factory=set, repr=False)
+    _said: set[str] = field(default_factory=set, repr=False)
 
     def plan(self, cells: Iterable[Cell]) -> list[Planned]:
         """What a run would do; nothing is trained or attacked."""
@@ -139,13 +132,15 @@ class Bench:
         """The trained victim of a cell's dataset, model and seed under `defense`: kept, published, or made now."""
         identity = identity_of_victim(cell, defense, self.data_digest(cell.dataset))
         here = self.retrain or self.store.get("victims", key_of(identity)) is not None
-        files, checkpoint = (None, None) if here else self._published(identity)
-        if files is None:
-            files = self._made("victims", identity, lambda journal: self._train(cell, defense, journal))
+        published = None if here else self._published(identity)
+        if published is None:
+            key, files = None, self._made("victims", identity, lambda journal: self._train(cell, defense, journal))
+        else:
+            key, files = published
         module = self._blank(cell, defense)
         module.load_state_dict(load(files["weights.safetensors"]))
         seconds = float(msgspec.json.decode(files["cost.json"])["seconds"])
-        return Trained(frozen(module.to(self.device)), seconds, checkpoint)
+        return Trained(frozen(module.to(self.device)), seconds, key)
 
     def publish_victim(self, record: Record, checkpoints: Store) -> None:
         """Put the victim of a record of this store among the published ones, if it was trained here."""
@@ -154,19 +149,19 @@ class Bench:
             if files is not None:
                 checkpoints.put("victims", record.provenance.identity["victim"], files)
 
-    def _published(self, identity: Identity) -> tuple[dict[str, bytes], str] | tuple[None, None]:
-        """A published victim made of the same parameters, data and seed, and its key."""
+    def _published(self, identity: Identity, quiet: bool = False) -> tuple[str, dict[str, bytes]] | None:
+        """Key and files of the published victim of the same parameters, data and seed with the nearest sources."""
         if self.checkpoints is None:
-            return None, None
-        for key, other in self.checkpoints.identities("victims"):
-            alike = without_sources(other) == without_sources(identity)
-            files = self.checkpoints.get("victims", key) if alike else None
+            return None
+        for key, changed in alike(identity, self.checkpoints.identities("victims")):
+            files = self.checkpoints.get("victims", key)
             if files is not None:
-                changed = [line.partition(":")[0] for line in differences(identity, other)]
                 since = f", trained before changes in {', '.join(changed)}" if changed else ""
-                self.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
-                return files, key
-        return None, None
+                if not quiet and key not in self._said:
+                    self.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
+                    self._said.add(key)
+                return key, files
+        return None
 
     def _planned(self, cell: Cell) -> Planned:
         identities = self.identities(cell)
@@ -180,7 +175,7 @@ class Bench:
             return "none"
         if kept("outcomes") and kept("checks"):
             return "score"
-        if not kept("victims"):
+        if not kept("victims") and self._published(identities["victims"], quiet=True) is None:
             return "train"
         return "check" if kept("outcomes") else "attack"
 

@@ -8,7 +8,7 @@ is made of; no path, host, worker count or time is part of a key.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -113,13 +113,6 @@ def _parts(value: object) -> Iterator[object]:
             yield from _parts(getattr(value, field.name))
 
 
-def without_sources(identity: Any) -> Any:
-    """An identity's parameters, data and seed alone, at every depth."""
-    if not isinstance(identity, Mapping):
-        return identity
-    return {name: without_sources(value) for name, value in identity.items() if name != "sources"}
-
-
 def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "") -> list[str]:
     """Where two identities differ, one line each: "victim.seed: 1, was 0"."""
     lines = []
@@ -135,6 +128,22 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "")
         else:
             lines.append(f"{here}: {_short(new)}, was {_short(old)}")
     return lines
+
+
+def alike(identity: Identity, others: Iterable[tuple[str, Identity]]) -> list[tuple[str, list[str]]]:
+    """Of `others` those that differ in sources alone: key and names of these sources, the fewest first."""
+    plain = _without_sources(identity)
+    same = ((key, differences(identity, other)) for key, other in others if _without_sources(other) == plain)
+    return sorted(
+        ((key, [line.partition(":")[0] for line in lines]) for key, lines in same), key=lambda one: len(one[1])
+    )
+
+
+def _without_sources(identity: Any) -> Any:
+    """Parameters, data and seed, at every depth."""
+    if not isinstance(identity, Mapping):
+        return identity
+    return {name: _without_sources(value) for name, value in identity.items() if name != "sources"}
 
 
 def _short(value: Any) -> str:

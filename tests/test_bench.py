@@ -500,10 +500,10 @@ def test_a_published_victim_of_the_same_parameters_is_used_and_named(
     (key,) = (key for key, _ in store.identities("victims"))
     assert "fit logged" not in log and "attack" in log
     assert record.provenance is not None and record.provenance.checkpoint == key
-    assert [each.text for each in home.told if isinstance(each, Note)][0].startswith(
-        f"using the published victim {key[:12]}"
-    )
-    assert replace(home.bench(), checkpoints=store).execute(replace(CELL, seed=1)).provenance.checkpoint is None
+    told = [each.text for each in home.told if isinstance(each, Note)]
+    assert told == [f"using the published victim {key[:12]} (--retrain trains it again)."]
+    other = replace(home.bench(), checkpoints=store).execute(replace(CELL, seed=1))
+    assert other.provenance is not None and other.provenance.checkpoint is None
 
 
 def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_path: Path, log: list[str]) -> None:
@@ -519,6 +519,27 @@ def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_pa
     assert any(
         "before changes in sources.ecgbench.training" in each.text for each in home.told if isinstance(each, Note)
     )
+
+
+def test_of_published_victims_the_one_whose_sources_differ_least_is_used(home: Home, tmp_path: Path) -> None:
+    store = published(home, tmp_path)
+    ((key, identity),) = store.identities("victims")
+    files = store.get("victims", key)
+    assert files is not None
+    for number in range(9):  # some of them sort before the one that fits
+        store.put("victims", {**identity, "sources": {**identity["sources"], "ecgbench.data": f"{number}"}}, files)
+    record = replace(home.bench(), checkpoints=store).execute(CELL)
+    assert record.provenance is not None and record.provenance.checkpoint == key
+
+
+def test_a_plan_counts_on_published_victims_in_silence_unless_they_are_damaged(home: Home, tmp_path: Path) -> None:
+    store = published(home, tmp_path)
+    bench = replace(home.bench(), checkpoints=store)
+    assert [planned.work for planned in bench.plan([CELL, replace(CELL, seed=1)])] == ["attack", "train"]
+    assert not home.told
+    (path,) = (tmp_path / "checkpoints" / "victims").glob("*/weights.safetensors")
+    path.write_bytes(b"")
+    assert [planned.work for planned in bench.plan([CELL])] == ["train"]
 
 
 def test_retrain_ignores_published_victims(home: Home, tmp_path: Path, log: list[str]) -> None:

@@ -69,9 +69,8 @@ def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
     from ecgbench.published import publish
     from ecgbench.store import Store
 
-    outcomes = bench.outcomes_of(record)
-    if record.status == "ok" and outcomes is not None:
-        publish(record, outcomes, folder)
+    if record.status == "ok":
+        publish(record, bench.outcomes_of(record), folder)
         if victims:
             bench.publish_victim(record, Store(folder.parent / "checkpoints"))
 
