@@ -122,8 +122,11 @@ class Bench:
         return self._tasks[dataset]
 
     def identities(self, cell: Cell) -> dict[str, Identity]:
-        """What each stage of a cell is made of, by the stage's name in the store."""
+        """What each stage of a cell is made of, by the stage's name in the store; victims as they will be used."""
         outcomes = outcomes_identity(cell, self.data_digest(cell.dataset))
+        for role in ("victim", "source"):
+            if outcomes[role] is not None:
+                outcomes[role] = self._used(outcomes[role])
         checks = checks_identity(cell, key_of(outcomes), self._parts(cell).headline)
         record = record_identity(key_of(outcomes), key_of(checks))
         return {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks, "records": record}
@@ -148,6 +151,14 @@ class Bench:
             files = self.store.get("victims", record.provenance.victim)
             if files is not None:
                 checkpoints.put("victims", record.provenance.identity["victim"], files)
+
+    def _used(self, identity: Identity) -> Identity:
+        """The identity of the victim that stands in for `identity`: its own, or that of a published one."""
+        here = self.retrain or self.store.get("victims", key_of(identity)) is not None
+        published = None if here or self.checkpoints is None else self._published(identity, quiet=True)
+        if published is None or self.checkpoints is None:
+            return identity
+        return dict(self.checkpoints.identities("victims"))[published[0]]
 
     def _published(self, identity: Identity, quiet: bool = False) -> tuple[str, dict[str, bytes]] | None:
         """Key and files of the published victim of the same parameters, data and seed with the nearest sources."""

@@ -514,8 +514,9 @@ def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_pa
     shutil.rmtree(tmp_path / "checkpoints")
     store.put("victims", {**identity, "sources": {**identity["sources"], "ecgbench.training": "other"}}, files)
     log.clear()
-    assert replace(home.bench(), checkpoints=store).execute(CELL).status == "ok"
-    assert "fit logged" not in log
+    record = replace(home.bench(), checkpoints=store).execute(CELL)
+    assert record.status == "ok" and "fit logged" not in log
+    assert record.provenance is not None and record.provenance.victim == record.provenance.checkpoint
     assert any(
         "before changes in sources.ecgbench.training" in each.text for each in home.told if isinstance(each, Note)
     )
