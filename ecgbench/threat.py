@@ -138,7 +138,9 @@ class Ball:
         if self.norm == "linf":
             return boxed
         outside = self.size(boxed) > self.eps.flatten()
-        return self._shrink(delta) if bool(outside.any()) else boxed
+        if not bool(outside.any()):
+            return boxed
+        return torch.where(outside.view_as(self.eps), self._shrink(delta), boxed)  # a row inside never moves
 
     def _shrink(self, delta: Tensor) -> Tensor:
         """`clip(t * delta, low, high)`, t the largest in (0, 1] that keeps the norm within eps.

@@ -167,17 +167,17 @@ class Trial:
         `delta` (n, *shape), `directions` (k, *shape), `length` (n, ...), broadcastable to delta. Probes may
         leave the ball and are never remembered; a randomised victim draws once for all. Bounded memory.
         """
-        k, batch = len(directions), self.batch
+        k = len(directions)
         if self.watch != "never":
             self.memory.forwards.index_add_(0, self.rows, torch.full_like(self.rows, k))
         draw, values = self._next_draw(), delta.new_empty(len(self), k)
         with torch.no_grad():
             for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
-                start = (batch.x[rows] + delta[rows]).unsqueeze(1)
+                part = self.batch[rows]
+                start = (part.x + delta[rows]).unsqueeze(1)
                 x = torch.addcmul(start, length[rows].unsqueeze(1), directions).flatten(0, 1)
-                each = rows.repeat_interleave(k)
-                probes = Batch(x, batch.y[each], batch.mask[each], batch.ids[each], batch.scale[each])
-                values[rows] = loss(self.victim.logits(x, probes, draw), self.aim[each]).view(-1, k)
+                logits = self.victim.logits(x, _repeated(part, k, x), draw)
+                values[rows] = loss(logits, self.aim[rows.repeat_interleave(k)]).view(-1, k)
         return values
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -262,6 +262,12 @@ class Trial:
             self.memory.delta[rows] = delta[at]
             self.memory.by[rows] = self.memory.component(self.by)
         return hit
+
+
+def _repeated(batch: Batch, k: int, x: Tensor) -> Batch:
+    """`x` (n k, *shape), k points of each row of `batch` in succession; a single row is not copied."""
+    parts = (batch.y, batch.mask, batch.ids, batch.scale)
+    return Batch(x, *(part.unsqueeze(1).expand(-1, k, *part.shape[1:]).flatten(0, 1) for part in parts))
 
 
 class _Tap(Module):

@@ -1,0 +1,55 @@
+"""Momentum iterative FGSM: steps along a running sum of gradients, each of them first made equally large."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecgbench.descent import State, descend
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Attack
+from ecgbench.keyed import Keyed
+from ecgbench.losses import cross_entropy
+from ecgbench.threat import Ball
+from ecgbench.trial import Slope, Trial
+
+
+@dataclass(frozen=True)
+class MIFGSM(Attack):
+    """MI-FGSM of Dong et al. 2018 (arXiv 1710.06081), algorithm 1, on the cross-entropy, on any ball.
+
+    `steps` steps of `rel_step * eps` from the clean sample, along g = `decay` * g + gradient / ||gradient||_1;
+    the paper's step is eps / steps and its decay 1.
+    """
+
+    steps: int = 10
+    decay: float = 1.0
+    rel_step: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps} given; expected 1 or more")
+        if self.decay < 0 or self.rel_step <= 0:
+            raise ValueError(
+                f"decay={self.decay}, rel_step={self.rel_step} given; expected a decay of 0 or more, a step above 0"
+            )
+
+    def reach(self, eps: float) -> float | None:
+        return self.steps * self.rel_step * eps
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        start = torch.zeros_like(trial.batch.x)
+        return descend(trial, start, cross_entropy, self._step, self.steps, (torch.zeros_like(start),))
+
+    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+        size = slope.gradient.flatten(1).abs().sum(1).clamp_min(1e-38)
+        momentum = self.decay * state[0] + slope.gradient / size.view_as(ball.eps)
+        return ball.project(delta + self.rel_step * ball.eps * ball.steepest(momentum)), (momentum,)
+
+
+@hookimpl
+def attacks() -> Mapping[str, Attack]:
+    return {"mifgsm": MIFGSM()}

@@ -1,0 +1,67 @@
+"""Transfer: examples made on another victim, of which this one is only asked whether they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from ecgbench.data import Task
+from ecgbench.errors import ContractError
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Attack, Defense
+from ecgbench.keyed import Keyed
+from ecgbench.threat import Threat
+from ecgbench.trial import Trial
+from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.defenses.none import Standard
+
+
+@dataclass(frozen=True)
+class Transfer(Attack):
+    """Papernot et al. 2016 (arXiv 1605.07277): `attack` runs on a victim of the same model, trained as `source` says.
+
+    It runs there to its end, not to the first fall: an example that has only just crossed the source's boundary
+    seldom crosses another. The attacked victim sees the last perturbation, in one forward a sample, which is all
+    that is counted. A victim that falls more easily to this than to its own gradients hides them.
+    """
+
+    access: ClassVar[Literal["gradient", "score"]] = "score"
+    source: Defense = Standard()
+    attack: Attack = PGD(steps=100, loss="margin")
+
+    def __post_init__(self) -> None:
+        if self.attack.source is not None:
+            raise ValueError(f"attack={self.attack!r} given; expected one that needs no second victim itself")
+
+    def unfit(self, task: Task, threat: Threat) -> str | None:
+        return self.attack.unfit(task, threat)
+
+    def reach(self, eps: float) -> float | None:
+        return self.attack.reach(eps)
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        delta = self.attack.perturb(self._rehearsal(trial), rng).detach()
+        trial.look(delta)
+        return delta
+
+    def _rehearsal(self, trial: Trial) -> Trial:
+        """The same rows, ball and aim on the source, with a memory of its own."""
+        if trial.source is None:
+            raise ContractError(self, "a trial with a source", "one without")
+        return Trial.begin(
+            trial.source,
+            trial.batch,
+            trial.ball,
+            trial.aim,
+            trial.rng.at("source"),
+            watch="never" if trial.watch == "never" else "last",
+            gradients_allowed=self.attack.access == "gradient",
+        )
+
+
+@hookimpl
+def attacks() -> Mapping[str, Attack]:
+    return {"transfer": Transfer()}

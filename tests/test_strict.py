@@ -1,0 +1,160 @@
+"""Strict: the worst case over its components, sample by sample, and who found it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from problems import Bounds, Linear, Written, linear_problem, random_mlp, trial_of
+from test_closed_form import assert_exact
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import one_hot
+
+from ecgbench.data import Batch, Samples, Task
+from ecgbench.dataroot import DataRoot
+from ecgbench.interfaces import Attack
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench.outcomes import Outcomes
+from ecgbench.sweep import Sweep
+from ecgbench.testing import check_attack
+from ecgbench.threat import Norm, Threat
+from ecgbench.training import Schedule, train
+from ecgbench.victim import Victim, frozen
+from ecgbench_plugins.attacks.apgd import APGD
+from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.attacks.square import Square
+from ecgbench_plugins.attacks.strict import BUDGETS, Strict
+from ecgbench_plugins.datasets.synthetic_beats import SyntheticBeats
+from ecgbench_plugins.defenses.adaptive import Adaptive
+from ecgbench_plugins.models.mlp import MLP
+
+RNG = Keyed((0, "attack"))
+QUICK = Strict("quick")
+norms = pytest.mark.parametrize("norm", ["linf", "l2"])
+
+
+def test_it_keeps_its_promises() -> None:
+    check_attack(QUICK, shapes=((1, 40),))
+
+
+def problem(classes: int, hemmed: bool) -> Linear:
+    bounds: Bounds | None = (0.0, 1.0) if hemmed else None
+    return linear_problem(classes, (1, 40), 400, masked=hemmed, bounds=bounds, on_bound=0.3, seed=classes)
+
+
+@norms
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("hemmed", [False, True])
+def test_it_finds_the_exact_robust_accuracy_of_a_linear_victim(norm: Norm, classes: int, hemmed: bool) -> None:
+    assert_exact(QUICK, problem(classes, hemmed), Threat(norm))
+
+
+@norms
+def test_so_it_does_toward_a_target(norm: Norm) -> None:
+    assert_exact(QUICK, problem(5, hemmed=True), Threat(norm, target="1"))
+
+
+def sweep(attack: Attack, victim: Victim, task: Task, epsilons: tuple[float, ...], norm: Norm = "linf") -> Outcomes:
+    return Sweep(attack, victim, task, Threat(norm), epsilons, RNG).run(Journal())
+
+
+@norms
+def test_it_fells_whatever_a_component_fells_alone(norm: Norm) -> None:
+    task, victim = random_mlp(200)
+    epsilons = (0.02, 0.05, 0.1) if norm == "linf" else (0.1, 0.2, 0.4)
+    worst = sweep(QUICK, victim, task, epsilons, norm)
+    for component in BUDGETS["quick"].values():
+        alone = sweep(component, victim, task, epsilons, norm).fallen
+        assert not (alone & ~worst.fallen).any() and alone.any()
+
+
+def test_the_standard_budget_holds_the_presets_of_these_names() -> None:
+    components = BUDGETS["standard"]
+    assert components["pgd-ce"] == PGD(steps=100) and components["square"] == Square()
+    assert replace(components["apgd-ce"], restarts=1) == APGD()  # type: ignore[type-var]
+
+
+def test_survivors_alone_meet_the_next_component() -> None:
+    task, victim = random_mlp(200)
+    outcomes = sweep(QUICK, victim, task, (0.05,))
+    early = outcomes.components[outcomes.by[0]] == "pgd-ce"
+    assert early.any() and outcomes.forwards[0][early].max() <= 21
+    standing = ~outcomes.fallen[0] & (outcomes.clean == outcomes.y)
+    assert (outcomes.gradients[0][standing] == 20 + 20 + 20 + 2 * 20).all()
+    assert (outcomes.forwards[0][standing] == 4 * 21 + 2 * 21 - 21 + 1 + 200).all()
+
+
+def test_the_outcomes_name_the_component_that_felled_each_sample() -> None:
+    def steps(x: Tensor) -> Tensor:
+        """A staircase, whose gradient is 0, beside a slope; a row climbs that of its last number."""
+        mean = x[..., :-1].flatten(1).mean(1)
+        stairs = (20 * mean).floor() / 20 + 0 * mean
+        lead = torch.where(x[:, 0, -1] > 0, mean, stairs) - 0.5
+        return torch.stack([-lead, lead], 1)
+
+    x = torch.zeros(4, 1, 41)
+    x[2:, :, -1] = 5.0
+    mask = torch.ones(4, 1, 41, dtype=torch.bool)
+    mask[..., -1] = False
+    samples = Samples.of(x, torch.zeros(4, dtype=torch.int64), mask=mask)
+    seen = trial_of(Victim(Written(steps).eval()), samples, Threat("linf"), 1.0)
+    QUICK.perturb(seen, RNG)
+    named = [seen.memory.components[number] for number in seen.memory.by.tolist()]
+    assert named == ["square", "square", "pgd-ce", "pgd-ce"]
+
+
+# what it is for
+
+
+def noise_to_signal(module: Module, batch: Batch, step: Keyed) -> Tensor:
+    """Squared error, margin over violating pairs, and half the noise-to-signal ratio of the true class."""
+    x, y = batch.x.detach().requires_grad_(), batch.y
+    logits: Tensor = module(x)
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    error = (logits - one_hot(y, logits.shape[1])).square().sum(1).mean()
+    right = logits.argmax(1) == y
+    gap = (1 - own[:, None] + logits).scatter(1, y[:, None], 0.0)[right]
+    pairs = (gap > 0) & (gap < 2)
+    (weight,) = torch.autograd.grad(own.sum(), x, create_graph=True)
+    noise = torch.log1p(weight.flatten(1).abs().sum(1) / (own.abs() + 0.01))[right]
+    return error + gap[pairs].sum() / pairs.sum().clamp_min(1) + 0.5 * noise.sum() / right.sum().clamp_min(1)
+
+
+def robust(attack: Attack, victim: Victim, task: Task) -> float:
+    outcomes = sweep(attack, victim, task, (0.1,))
+    return float(np.mean(~outcomes.fallen[0] & (outcomes.clean == outcomes.y)))
+
+
+@pytest.fixture(scope="module")
+def beats() -> Task:
+    task = SyntheticBeats().load(DataRoot(Path("none")))
+    return replace(task, test=task.test[torch.arange(0, len(task.test), 8)])
+
+
+def fresh(task: Task) -> Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MLP().build(task)
+
+
+@pytest.mark.slow
+def test_it_halves_what_pgd_reports_of_a_noise_to_signal_victim(beats: Task) -> None:
+    trained = train(fresh(beats), beats, noise_to_signal, Schedule(epochs=100), Keyed((0, "fit")), Journal())
+    victim = frozen(trained)
+    reported = robust(PGD(steps=100), victim, beats)
+    assert reported > 0.1
+    assert robust(Strict(), victim, beats) < reported / 2
+
+
+@pytest.mark.slow
+def test_it_agrees_with_pgd_on_an_adversarially_trained_victim(beats: Task) -> None:
+    defense = Adaptive(epochs=15, eps=0.1, attack=PGD(steps=7))
+    victim = frozen(defense.fit(fresh(beats), beats, Keyed((0, "fit")), Journal()))
+    reported = robust(PGD(steps=100), victim, beats)
+    assert reported > 0.1
+    assert reported - 0.05 <= robust(Strict(), victim, beats) <= reported
