@@ -22,6 +22,7 @@ from ecgbench.record import schema
 
 HERE = Path(__file__).parent
 OWN = "ecgbench"
+OPTIONAL = {"torchattacks", "foolbox", "art"}  # what they offer depends on the libraries installed
 ERRORS = (
     *(errors.EcgbenchError, errors.UnknownNameError, grammar.SelectorError),
     *(errors.DataError, errors.StoreError, errors.ContractError, testing.BrokenPromiseError),
@@ -76,7 +77,8 @@ def _cleaned(part: Any) -> Any:
 def _reference(catalog: Catalog) -> Iterator[str]:
     for hook in HOOKS:
         yield f"## {hook.title()}\n"
-        own = {name: offer.value for name, offer in getattr(catalog, hook).items() if offer.distribution == OWN}
+        offers = [offer for offer in getattr(catalog, hook).values() if offer.distribution == OWN]
+        own = {offer.name: offer.value for offer in offers if offer.plugin not in OPTIONAL}
         for names in _by_class(own):
             yield from _plugin(names, catalog)
     yield "## Threats and protocols\n"

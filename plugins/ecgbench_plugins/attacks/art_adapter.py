@@ -1,0 +1,173 @@
+"""Attacks of the Adversarial Robustness Toolbox (Nicolae et al. 2018, https://github.com/Trusted-AI) by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Attack
+from ecgbench_plugins.attacks.foreign import BOTH, Foreign, Question, Traits, offered
+from ecgbench_plugins.attacks.foreign_signature import Parameter
+from ecgbench_plugins.attacks.foreign_view import picture
+
+STEP = frozenset({"eps_step"})
+MULTIPROCESS = None if importlib.util.find_spec("multiprocess") else "it needs multiprocess (pip install multiprocess)"
+PATCH = Traits(refused="it pastes a patch into images and keeps to no size")
+DETECTOR = Traits(refused="it attacks object detectors")
+SPEECH = Traits(refused="it attacks speech recognisers")
+TENSORFLOW = Traits(refused="it attacks TensorFlow models")
+FEATURES = Traits(refused="it needs guide signals and a layer of the victim")
+PROBABILITIES = Traits(refused="it asks for probabilities, and a victim answers with logits")
+MINIMAL = Traits(("l2",), minimal=True, single=True)
+
+
+def steps(*norms: Any, **more: Any) -> Traits:
+    """A method of gradient steps; its random starts, if any, are drawn by place."""
+    return Traits(**{"norms": norms or BOTH, "coupled": True, "lengths": STEP, **more})
+
+
+TABLE: Mapping[str, Traits] = {
+    "AdversarialPatch": PATCH,
+    "AdversarialPatchNumpy": PATCH,
+    "AdversarialPatchPyTorch": PATCH,
+    "AdversarialPatchTensorFlowV2": PATCH,
+    "AdversarialTexturePyTorch": PATCH,
+    "AutoAttack": steps(single=True, image=True, classes=3, refused=MULTIPROCESS),
+    "AutoConjugateGradient": steps(single=True),
+    "AutoProjectedGradientDescent": steps(single=True),
+    "BasicIterativeMethod": steps("linf"),
+    "BoundaryAttack": Traits(("l2",), access="score", minimal=True, single=True, signal=True),
+    "CarliniL0Method": replace(MINIMAL, image=True),
+    "CarliniL2Method": MINIMAL,
+    "CarliniLInfMethod": Traits(minimal=True, single=True),
+    "CarliniWagnerASR": SPEECH,
+    "CompositeAdversarialAttackPyTorch": Traits(refused="it turns, tints and brightens colour images"),
+    "DPatch": DETECTOR,
+    "DecisionTreeAttack": Traits(refused="it attacks decision trees"),
+    "DeepFool": Traits(("l2",), minimal=True, single=True, targeted="never"),
+    "ElasticNet": MINIMAL,
+    "FastGradientMethod": steps(),
+    "FeatureAdversariesNumpy": FEATURES,
+    "FeatureAdversariesPyTorch": FEATURES,
+    "FeatureAdversariesTensorFlowV2": FEATURES,
+    "FrameSaliencyAttack": Traits(refused="it is a choice of frames round another attack"),
+    "GRAPHITEBlackbox": PATCH,
+    "GRAPHITEWhiteboxPyTorch": PATCH,
+    "GeoDA": Traits(refused="ART's code of it needs a NumPy before 2.0"),
+    "HighConfidenceLowUncertainty": Traits(refused="it attacks Gaussian processes"),
+    "HopSkipJump": Traits(BOTH, access="score", minimal=True, single=True, signal=True),
+    "ImperceptibleASR": SPEECH,
+    "ImperceptibleASRPyTorch": SPEECH,
+    "LaserAttack": Traits(refused="it draws laser beams into images"),
+    "LowProFool": Traits(refused="it needs the importance of every feature"),
+    "MalwareGDTensorFlow": TENSORFLOW,
+    "MomentumIterativeMethod": steps(),
+    "NewtonFool": Traits(("l2",), minimal=True, single=True, signal=True, targeted="never"),
+    "OverTheAirFlickeringPyTorch": Traits(refused="it flickers the colours of videos"),
+    "OverloadPyTorch": DETECTOR,
+    "PixelAttack": Traits(refused="it reads a signal as pixels from 0 to 255"),
+    "ProjectedGradientDescent": steps(),
+    "ProjectedGradientDescentNumpy": steps(),
+    "ProjectedGradientDescentPyTorch": steps(),
+    "ProjectedGradientDescentTensorFlowV2": TENSORFLOW,
+    "RescalingAutoConjugateGradient": steps(single=True),
+    "RobustDPatch": DETECTOR,
+    "SNAL": DETECTOR,
+    "SaliencyMapMethod": Traits(("l2",), minimal=True, single=True, signal=True),
+    "ShadowAttack": Traits(("l2",), minimal=True, single=True, image=True, shape="colour", targeted="also"),
+    "SignOPTAttack": Traits(("l2",), access="score", minimal=True, single=True, signal=True, targeted="never"),
+    "SimBA": PROBABILITIES,
+    "SpatialTransformation": Traits(refused="it turns and shifts images and keeps to no size"),
+    "SquareAttack": Traits(BOTH, access="score", single=True, image=True, targeted="never", shape="image"),
+    "TargetedUniversalPerturbation": Traits(BOTH, single=True, targeted="only"),
+    "ThresholdAttack": Traits(refused="it reads a signal as pixels from 0 to 255"),
+    "UniversalPerturbation": Traits(BOTH, single=True, targeted="never"),
+    "VirtualAdversarialMethod": PROBABILITIES,
+    "Wasserstein": Traits(refused="its budget is a Wasserstein distance, and no threat here has one"),
+    "ZooAttack": Traits(
+        ("l2",),
+        access="score",
+        minimal=True,
+        single=True,
+        more=(Parameter("use_resize", False, "bool"), Parameter("use_importance", False, "bool")),
+    ),
+}
+"""All attacks of ART 1.20. A universal perturbation is here one for each signal."""
+
+ALIASES = {"FGM": "FastGradientMethod", "PGD": "ProjectedGradientDescent", "ZOO": "ZooAttack"}
+
+
+@dataclass(frozen=True)
+class ArtAttack(Foreign):
+    """An attack of ART."""
+
+    def ask(self, question: Question) -> Tensor:
+        from art.attacks import evasion
+        from art.estimators.classification import PyTorchClassifier
+
+        u = picture(question.u) if self.traits.image else question.u
+        classifier = PyTorchClassifier(
+            model=question.tap,
+            loss=torch.nn.CrossEntropyLoss(),
+            input_shape=tuple(u.shape[1:]),
+            nb_classes=question.classes(),
+            clip_values=(0.0, 1.0),
+            device_type="gpu" if u.is_cuda else "cpu",
+        )
+        name = type(self).__name__
+        attack = getattr(evasion, name)(classifier, **self._arguments(question))
+        label = question.label
+        if name == "SaliencyMapMethod" and not question.targeted:
+            label = (label + 1) % question.classes()  # it always aims; by itself it would draw the aim
+        y = torch.nn.functional.one_hot(label, question.classes()).float().cpu().numpy()
+        more: dict[str, Any] = {}
+        if name in ("HopSkipJump", "BoundaryAttack"):
+            start = self._start(question, getattr(self, "init_size", 100))
+            if start is None:
+                return question.u
+            more["x_adv_init"] = start.cpu().numpy()
+        return torch.from_numpy(np.asarray(attack.generate(x=u.cpu().numpy(), y=y, **more)))
+
+    def _arguments(self, question: Question) -> dict[str, Any]:
+        host: dict[str, Any] = {
+            "eps": question.eps,
+            "norm": np.inf if question.norm == "linf" else 2,
+            "targeted": question.targeted,
+            "batch_size": len(question.u),
+            "verbose": False,
+        }
+        if type(self).__name__ == "TargetedUniversalPerturbation":  # else its inner FGSM leaves the target
+            host["attacker_params"] = {"targeted": True, "eps": question.eps}
+        return dict(question.parameters) | {name: value for name, value in host.items() if name in self.given}
+
+    def _start(self, question: Question, draws: int) -> Tensor | None:
+        """An adversarial signal to start a search from, drawn as ART itself does but from a seeded generator."""
+        many = torch.rand(draws, *question.u.shape[1:], device=question.u.device)
+        with torch.no_grad():
+            predicted = question.tap(many).argmax(1)
+        hit = (predicted == question.label) if question.targeted else (predicted != question.label)
+        return many[hit][:1] if bool(hit.any()) else None
+
+
+ATTACKS = offered(
+    ArtAttack,
+    "art",
+    "adversarial-robustness-toolbox",
+    "attacks/evasion",
+    TABLE,
+    "install it with `pip install 'ecgbench[art]'`",
+)
+globals().update({name: type(attack) for name, attack in ATTACKS.items()})  # where pickle looks for their classes
+
+
+@hookimpl
+def attacks() -> Mapping[str, Attack]:
+    names = {name: name for name in ATTACKS} | {alias: name for alias, name in ALIASES.items() if name in ATTACKS}
+    return {f"art.{name}": ATTACKS[of] for name, of in names.items()}

@@ -1,0 +1,93 @@
+"""Every attack of three libraries by name: it runs on signals and keeps the rules, or says in a sentence why not."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+
+import pytest
+from foreign_names import AIMED, REFUSED, RUN, SHAPES
+from foreign_world import RANGE, RNG, attack, catalog, free_rows, mild, trial_of
+
+from ecgbench.interfaces import Attack
+from ecgbench.testing.problem import Problem
+from ecgbench.testing.traces import fresh_generators, module_change
+from ecgbench.threat import Norm
+
+LIBRARIES = ("torchattacks", "foolbox", "art")
+NOT_OFFERED = {"MultiAttack", "Attack", "EvasionAttack"}
+BOTH: tuple[Norm, ...] = ("linf", "l2")
+QUICK = {"torchattacks.FGSM", "torchattacks.Square", "foolbox.LinfFMNAttack", "foolbox.GenAttack", "art.PGD", "art.FGM"}
+RUNS = [
+    pytest.param(library, name, text, id=f"{library}.{name}", marks=() if f"{library}.{name}" in QUICK else slow)
+    for slow in [pytest.mark.slow]
+    for library in LIBRARIES
+    for name, text in RUN[library].items()
+]
+
+
+def fit(of: Attack, shape: tuple[int, ...], target: str | None) -> list[Problem]:
+    """The problems of this shape, with and without bounds, that the attack can run on."""
+    problems = [mild(norm, shape, bounds, target) for norm in BOTH for bounds in (RANGE, None)]
+    return [problem for problem in problems if of.unfit(problem.task, problem.threat) is None]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("library", "name", "text"), RUNS)
+def test_an_attack_runs_by_name_and_leaves_no_trace(library: str, name: str, text: str, shape: tuple[int, ...]) -> None:
+    pytest.importorskip(library, exc_type=ImportError)
+    of = attack(f"{library}.{name}[{text}]")
+    if (name, shape) == ("JSMA", (1, 9000)):
+        pytest.skip("refused, see below")
+    problems = fit(of, shape, "A" if f"{library}.{name}" in AIMED else None)
+    assert problems
+    for problem in problems:
+        trial = trial_of(problem, of, free_rows(problem, 2))
+        before = problem.trial().victim.module
+        with fresh_generators() as moved:
+            delta = of.perturb(trial, RNG)
+            assert moved() is None
+        assert bool(trial.ball.contains(delta).all())
+        assert module_change(trial.victim.module, before) is None
+        assert bool((delta[~trial.batch.mask.expand_as(delta)] == 0).all())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_attack_that_cannot_run_says_why_in_one_sentence(library: str) -> None:
+    pytest.importorskip(library, exc_type=ImportError)
+    for name, word in REFUSED[library].items():
+        of = attack(f"{library}.{name}")
+        problems = [mild(norm, target=target) for norm in BOTH for target in (None, "A")]
+        reasons = [str(of.unfit(problem.task, problem.threat)) for problem in problems]
+        assert all(re.fullmatch(r"(torchattacks|foolbox|art)\.[^\n]{20,}\.", reason) for reason in reasons)
+        assert any(word in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_no_attack_of_an_installed_library_is_forgotten(library: str) -> None:
+    module = {"foolbox": "foolbox.attacks", "art": "art.attacks.evasion"}.get(library, library)
+    there = importlib.import_module(module) if pytest.importorskip(library, exc_type=ImportError) else None
+    offered = {type(value).__name__ for name, value in catalog().values("attack").items() if name.startswith(library)}
+    classes = {each.__name__ for _, each in inspect.getmembers(there, inspect.isclass)}
+    assert classes - NOT_OFFERED - offered == set()
+    named = {type(attack(f"{library}.{name}")).__name__ for name in {**RUN[library], **REFUSED[library]}}
+    left = {name for name in offered - named if attack(f"{library}.{name}").unfit(mild().task, mild().threat) is None}
+    assert left == set()
+
+
+def test_pairs_of_many_values_are_refused_before_they_fill_the_memory() -> None:
+    pytest.importorskip("torchattacks")
+    problem = mild("l2", (1, 9000))
+    reason = attack("torchattacks.JSMA").unfit(problem.task, problem.threat)
+    assert reason == "torchattacks.JSMA compares all pairs of values, of 2048 at most; a sample here has 9000."
+
+
+def test_an_image_meets_the_attacks_made_for_images() -> None:
+    pytest.importorskip("torchattacks")
+    problem = mild(shape=(3, 8, 8), native=True)
+    for name in ("DIFGSM[steps=2]", "TIFGSM[steps=2]", "PIFGSM[num_iter_set=2]", "PIFGSMPP[num_iter_set=2]"):
+        of = attack(f"torchattacks.{name}")
+        assert of.unfit(problem.task, problem.threat) is None
+        delta = of.perturb(trial_of(problem, of), RNG)
+        assert bool(problem.trial().ball.contains(delta).all()) and float(delta.abs().amax()) > 0
