@@ -58,6 +58,8 @@ def info(name: str, plugins: tuple[str, ...]) -> None:
     catalog = discover(plugins)
     bare = parse(name).name
     found = [kind for kind in KINDS if bare in getattr(catalog, kind)]
+    if not found and "." in bare:  # an attack of another library, which may be absent: the catalog knows why
+        catalog.lookup("attack", bare)
     if not found:
         raise UnknownNameError("plugin", bare, (each for kind in KINDS for each in getattr(catalog, kind)))
     for kind in found:

@@ -49,7 +49,11 @@ FOREIGN = {"torchattacks", "foolbox", "art"}  # adapters of optional libraries; 
 def own(kind: str) -> list[str]:
     """Names of what this distribution offers by itself."""
     offers = [CATALOG.lookup(kind, name) for name in CATALOG.names(kind)]
-    return [QUICK.get(offer.name, offer.name) for offer in offers if offer.distribution == "ecgbench" and offer.plugin not in FOREIGN]
+    return [
+        QUICK.get(offer.name, offer.name)
+        for offer in offers
+        if offer.distribution == "ecgbench" and offer.plugin not in FOREIGN
+    ]
 
 
 @pytest.mark.parametrize("selector", [*own("attack"), *ATTACK_VARIANTS])
