@@ -138,18 +138,16 @@ class Ball:
         if self.norm == "linf":
             return boxed
         outside = self.size(boxed) > self.eps.flatten()
-        if not bool(outside.any()):
-            return boxed
-        return torch.where(outside.view_as(self.eps), self._shrink(delta), boxed)  # a row inside never moves
+        return self._shrink(delta, outside) if bool(outside.any()) else boxed
 
-    def _shrink(self, delta: Tensor) -> Tensor:
-        """`clip(t * delta, low, high)`, t the largest in (0, 1] that keeps the norm within eps.
+    def _shrink(self, delta: Tensor, outside: Tensor) -> Tensor:
+        """`clip(t * delta, low, high)`, t the largest in (0, 1] that keeps the norm within eps; 1 if not `outside`.
 
         That is the nearest point of box and sphere (stationarity of the Lagrangian). The squared norm is
         concave and piecewise linear in t**2, so Newton's steps from below stay below and end on the root.
         """
         square = delta.flatten(1).square()
-        scale = (self.eps.flatten().square() / square.sum(1)).clamp(max=1.0)
+        scale = torch.where(outside, (self.eps.flatten().square() / square.sum(1)).clamp(max=1.0), 1.0)
         ball, left, rows = self, delta, torch.arange(len(delta), device=delta.device)
         for _ in range(64):
             here = scale[rows]
