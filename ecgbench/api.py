@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import Module
 
+from ecgbench.audit import Audit
 from ecgbench.bench import Bench
 from ecgbench.catalog import LOCAL, Catalog, discover
 from ecgbench.checks import Examination
@@ -48,6 +49,7 @@ def run(
     seed: int | Sequence[int] = 0,
     limit: int | None = None,
     protocol: str = "standard",
+    audit: bool = False,
     data: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
@@ -56,13 +58,14 @@ def run(
 ) -> list[Record]:
     """Run a suite file, or the grid of all combinations of the selectors given; the records, in order.
 
-    Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder. Raises
+    Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder; `audit` makes
+    the costly checks, too. Raises
     EcgbenchError for what cannot be planned; a cell that fails gives a record whose `status` says so.
     """
     bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
     if suite is not None:
-        chosen = (model, attack, defense, dataset, threat, tuple(eps), seed, limit, protocol)
-        if chosen != ((), (), "none", (), (), (), 0, None, "standard"):
+        chosen = (model, attack, defense, dataset, threat, tuple(eps), seed, limit, protocol, audit)
+        if chosen != ((), (), "none", (), (), (), 0, None, "standard", False):
             raise EcgbenchError("a suite and selectors were both given; expected one of them.")
         grids = read_suite(Path(suite))
     else:
@@ -78,6 +81,7 @@ def run(
                 seed=parse_seeds(str(each) for each in seeds),
                 limit=limit,
                 protocol=protocol,
+                audit=audit,
             ),
         )
     cells = unfold(grids, bench.catalog)
@@ -100,6 +104,7 @@ def evaluate(
     headline: float | None = None,
     seed: int = 0,
     protocol: Protocol = STANDARD,
+    audit: bool = False,
     tell: Callable[[Progress], None] | None = None,
 ) -> Record:
     """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
@@ -107,7 +112,8 @@ def evaluate(
     `x` float, `y` (n,) labels 0..classes-1; `mask` (n, ...), broadcastable to x, True where an attack may write;
     `group` (n,) the patient of each sample; `bounds` the valid range of x. `attack` and `threat` are selectors or
     values, also of classes that no plugin offers. `headline` is the one of `epsilons` that the checks look at,
-    the largest by default. Scores are plain: every sample counts once. Raises EcgbenchError for bad input.
+    the largest by default; `audit` makes the costly checks, too, but for those that need an undefended twin. Scores
+    are plain: every sample counts once. Raises EcgbenchError for bad input.
     """
     catalog = discover()
     rules: Threat = catalog.resolve("threat", threat) if isinstance(threat, str) else threat
@@ -137,6 +143,8 @@ def evaluate(
         sweep = Sweep(foe, victim, task, rules, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
         outcomes = sweep.run(Journal(tell))
         checks = Examination(sweep, outcomes, decides).run()
+        if audit:
+            checks += Audit(sweep, outcomes, decides).run()
     parts = Parts(
         names={
             "dataset": "given",

@@ -10,14 +10,15 @@ from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 
-from ecgbench.audit import strays, verify
 from ecgbench.errors import StoreError
-from ecgbench.metrics import Score, Spread
+from ecgbench.metrics import Score
 from ecgbench.published import Published, find, place, read_published, read_results
 from ecgbench.ranking import Standing, flags, rounded
 from ecgbench.record import SCHEMA, Record
 from ecgbench.sections import Section, sections
 from ecgbench.store import write_file
+from ecgbench.uncertainty import Spread
+from ecgbench.verification import strays, verify
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 RESULTS, PAGE = "results", "README.md"
@@ -25,6 +26,7 @@ MISSING = "—"
 REASON = 200  # characters of an error that a cell shows
 CHECKS = {
     "RANDOM": "two forwards of the same sample disagree",
+    "DYNAMIC": "the victim answers otherwise when a gradient can be asked for",
     "STATE": "a forward changes the victim",
     "PROB": "the victim shows probabilities instead of logits, which hides gradients",
     "GRAD": "gradients at some clean samples are not finite",
@@ -32,6 +34,15 @@ CHECKS = {
     "NOISE": "random points of the ball lower the score by more than half a point",
     "LOSS": "steps on another loss, the margin, lower it by more than half a point",
     "STEP": "the attack's steps are short, and longer ones lower it by more than half a point",
+    "BATCHDEP": "the other samples of a batch change a sample's logits",
+    "MASKEDGRAD": "gradients do not tell how the margin changes",
+    "UNBOUNDED": "samples stand though eps is the whole range of the data",
+    "LOSSSAT": "the cross-entropy has starved, and the margin lowers the score by more than half a point",
+    "TARGETED": "steps toward every other class in turn lower it by more than half a point",
+    "NOTCONV": "the same attack, longer and from another start, lowers it by more than half a point",
+    "BB>WB": "an attack without gradients lowers it by more than half a point",
+    "TRANSFER": "perturbations of the undefended twin lower it by more than half a point",
+    "ACTIVE-TEST": "the attack misses adversarial examples that were planted",
     "unchecked": "no check was made",
 }
 _READING = """\
@@ -46,7 +57,7 @@ of several), — was not run.
 - *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
 strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
 - Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
-flags. Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
+flags. `audited`: the costly checks (`--audit`) were made, too; from BATCHDEP on they are theirs. Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
 """
 _SYNTHETIC = """\
 # Synthetic data
@@ -157,7 +168,7 @@ def _victim(one: Standing, epsilons: Sequence[float]) -> list[str]:
         *robust,
         low_high,
         MISSING if one.decided_by is None else _text(one.decided_by),
-        _marks(one.flags, one.limit, [f"failed: {attack}" for attack in one.failed]),
+        _marks(one.flags, one.limit, one.audited, [f"failed: {attack}" for attack in one.failed]),
     ]
 
 
@@ -174,7 +185,7 @@ def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
         str(record.n) if record.n else MISSING,
         *scores,
         _figure(record.curve.auc) if record.curve else MISSING,
-        _marks(flags(record), record.limit, []),
+        _marks(flags(record), record.limit, record.audited, []),
         f"[{key}]({RESULTS}/{place(record).as_posix()})",
     ]
 
@@ -185,8 +196,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 
-def _marks(codes: Iterable[str], limit: int | None, more: Iterable[str]) -> str:
-    return ", ".join(_text(mark) for mark in (*codes, *(["partial"] if limit is not None else []), *more))
+def _marks(codes: Iterable[str], limit: int | None, audited: bool, more: Iterable[str]) -> str:
+    facts = [name for name, true in (("partial", limit is not None), ("audited", audited)) if true]
+    return ", ".join(_text(mark) for mark in (*codes, *facts, *more))
 
 
 def _score(score: Score | None) -> str:

@@ -8,7 +8,7 @@ is made of; no path, host, worker count or time is part of a key.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -25,7 +25,10 @@ Identity = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """dataset x model x defense x attack x threat x eps grid x protocol x seed x limit, as values."""
+    """dataset x model x defense x attack x threat x eps grid x protocol x seed x limit, as values.
+
+    `audit` asks for the costly checks, too.
+    """
 
     dataset: Dataset
     model: Model
@@ -36,6 +39,7 @@ class Cell:
     protocol: Protocol = STANDARD
     seed: int = 0
     limit: int | None = None
+    audit: bool = False
 
 
 def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:
@@ -79,13 +83,24 @@ def checks_identity(cell: Cell, outcomes: str, headline: float) -> Identity:
     }
 
 
-def record_identity(outcomes: str, checks: str) -> Identity:
-    """What a record is made of: its outcomes, its checks and the code of the scores."""
+def audit_identity(outcomes: str, headline: float, twin: Identity | None) -> Identity:
+    """What the costly checks of a row are made of; `twin` is the undefended victim they compare with."""
+    return {
+        "stage": "audit",
+        "outcomes": outcomes,
+        "headline": repr(headline),
+        "twin": twin,
+        "sources": sources(extra=("ecgbench.audit",)),
+    }
+
+
+def record_identity(outcomes: str, checks: Sequence[str]) -> Identity:
+    """What a record is made of: its outcomes, its checks (cheap, and costly if made) and the code of the scores."""
     return {
         "stage": "record",
         "schema": SCHEMA,
         "outcomes": outcomes,
-        "checks": checks,
+        "checks": list(checks),
         "sources": sources(extra=("ecgbench.metrics",)),
     }
 

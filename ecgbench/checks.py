@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.effect import EFFECT, Aftermath, Check, climb
+from ecgbench.effect import EFFECT, EOT, Aftermath, Check, climb
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin
 from ecgbench.outcomes import Outcomes
@@ -24,6 +25,7 @@ __all__ = ["Check", "Examination"]
 
 STEPS, STEP = 20, 0.25
 DRAWS = 20
+SAME = 1e-4  # of the largest logit (Croce and Hein 2020, appendix)
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,32 @@ def _function(after: Aftermath) -> Iterator[Check]:
         batch = after.sweep.task.test[:0].to(after.sweep.device)
     before = _fingerprint(victim.module)
     with torch.no_grad():
-        once, again = (victim.logits(batch.x, batch, after.rng.at(draw)) for draw in range(2))
-    moved, largest = (float(part.abs().amax()) if len(batch) else 0.0 for part in (once - again, once))
-    agree = bool((once.argmax(1) == again.argmax(1)).all()) and moved <= 1e-4 * max(1.0, largest)
-    yield Check("RANDOM", not agree, moved, 1e-4, "largest change of a logit between two forwards")
+        once, again = (after.logits(batch) for _ in range(2))
+    yield _random(after, once, again)
+    with torch.enable_grad():
+        watched = victim.logits(batch.x.clone().requires_grad_(), batch, after.rng.at("logits")).detach()
+    moved, same = _agree(once, watched)
+    yield Check("DYNAMIC", not same, moved, SAME, "largest change of a logit when a gradient can be asked for")
     changed = _fingerprint(victim.module) != before
     yield Check("STATE", changed, float(changed), 0.0, "a forward changes weights or buffers")
     sums = once.sum(1)
     inside = bool((once >= 0).all()) and bool((once <= 1).all()) and bool(((sums - 1).abs() <= 1e-5).all())
     yield Check("PROB", len(batch) > 0 and inside, float(inside), 0.0, "outputs are probabilities, not logits")
+
+
+def _random(after: Aftermath, once: Tensor, again: Tensor) -> Check:
+    """A victim that says it is randomised must be the same at the same draws, and be asked often enough."""
+    moved, same = _agree(once, again)
+    if after.sweep.victim.takes_rng and after.sweep.attack.eot < EOT:
+        note = f"the victim is randomised; the attack averages {after.sweep.attack.eot} draws a step, not {EOT}"
+        return Check("RANDOM", True, moved, SAME, note)
+    return Check("RANDOM", not same, moved, SAME, "largest change of a logit between two forwards")
+
+
+def _agree(once: Tensor, again: Tensor) -> tuple[float, bool]:
+    """The largest change of a logit, and whether it is one of rounding and no class changes."""
+    moved, largest = (float(part.abs().amax()) if len(once) else 0.0 for part in (once - again, once))
+    return moved, bool((once.argmax(1) == again.argmax(1)).all()) and moved <= SAME * max(1.0, largest)
 
 
 def _gradients(after: Aftermath) -> Check:

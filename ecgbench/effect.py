@@ -24,6 +24,7 @@ from ecgbench.trial import Loss, Slope, Trial
 from ecgbench.victim import Victim, chunks
 
 EFFECT = 0.005  # of the score: half a point, as the board rounds
+EOT = 20  # draws of a randomised victim for each answer (Croce and Hein 2020, the "rand" version)
 LIMIT = 512  # samples a check looks at: an effect of half a point is then 2 or 3 falls
 
 Inquiry = Callable[[Trial, Keyed], object]
@@ -91,7 +92,12 @@ class Aftermath:
         sweep = self.sweep
         ball = sweep.threat.around(batch, self.eps, sweep.task.bounds)
         aim = sweep.threat.aim(batch.y, sweep.task.classes)
-        return Trial.begin(victim or sweep.victim, batch, ball, aim, self.rng.at("victim"))
+        rng, rate = self.rng.at("victim"), sweep.task.rate
+        return Trial.begin(victim or sweep.victim, batch, ball, aim, rng, draws=EOT, rate=rate)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """What the sweep's victim answers to clean samples: (n, classes)."""
+        return self.sweep.victim.logits(batch.x, batch, self.rng.at("logits"))
 
     def lowered(self, code: str, inquiry: Inquiry, note: str, limit: int = LIMIT) -> Check:
         """By how much `inquiry` lowers the weighted score, estimated on the first survivors.

@@ -17,6 +17,8 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
 
+Determinism = Literal["sample", "chunk", "none"]
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -90,16 +92,31 @@ class Attack(Protocol):
     """A way to perturb the rows of a trial.
 
     `access` "score" never sees a gradient. `minimal` attacks seek the smallest perturbation: they run once,
-    at the largest eps, and the table per eps is read from the size of what they found.
+    at the largest eps, and the table per eps is read from the size of what they found. `eot` is how often a
+    randomised victim is asked for each answer the attack gets (expectation over transformation).
     """
 
     access: ClassVar[Literal["gradient", "score"]] = "gradient"
     minimal: ClassVar[bool] = False
 
     @property
+    def eot(self) -> int:
+        return 1
+
+    @property
     def source(self) -> Defense | None:
         """The defense of a second victim that the attack needs, of the same model; None for most."""
         return None
+
+    @property
+    def determinism(self) -> Determinism:
+        """What fixes an answer beside the seed: the "sample" alone, the "chunk" it is attacked in, or "none"."""
+        return "sample"
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """Versions, by name, of the attack libraries that do its work."""
+        return {}
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
         """Why the attack cannot run here, in one sentence; None if it can."""
@@ -108,6 +125,10 @@ class Attack(Protocol):
     def reach(self, eps: float) -> float | None:
         """How far its steps can carry it, in the unit of `eps`; None where that has no meaning."""
         return None
+
+    def longer(self) -> Attack:
+        """The same attack with twice the steps, itself where that has no meaning: what converged gains nothing."""
+        return self
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         """The perturbation delta (n, *shape) of every row, inside `trial.ball`; x + delta is adversarial."""

@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbench.metrics import Score, Spread, over_seeds, summarize
+from ecgbench.metrics import Score, summarize
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import Published
 from ecgbench.record import Record
+from ecgbench.uncertainty import Spread, over_seeds
 
-OF_VICTIM = frozenset({"RANDOM", "STATE", "PROB", "GRAD"})
+OF_VICTIM = frozenset(
+    {"RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "BATCHDEP", "MASKEDGRAD", "UNBOUNDED"},
+)
 """Checks that look at the victim alone, whatever the attack."""
 
 Key = TypeVar("Key", bound=Hashable)
@@ -30,7 +33,8 @@ class Standing:
     `robust` holds, by eps, the accuracy in the worst case over all attacks that ran at that eps, for the seeds
     in which all of them ran. `seeds` of `of` seeds are such at the headline eps, to which `interval`, the widest
     span over seeds, and `decided_by`, the attack with the lowest accuracy, belong. `failed` are attacks that broke
-    off, so nobody knows what they would have found. `rank` is None for a victim that does not rank.
+    off, so nobody knows what they would have found. `audited`: one attack or more of each seed met the costly
+    checks, too. `rank` is None for a victim that does not rank.
     """
 
     model: str
@@ -47,6 +51,7 @@ class Standing:
     decided_by: str | None
     flags: tuple[str, ...]
     failed: tuple[str, ...]
+    audited: bool = False
     rank: int | None = None
 
     @property
@@ -154,6 +159,7 @@ def _standing(rows: Sequence[Published], headline: float) -> Standing:
         decided_by=_decided_by([row.record for seed in counted for row in by_seed[seed]], headline),
         flags=_victim_flags(scored, [by_seed[seed] for seed in counted]),
         failed=tuple(failed),
+        audited=bool(counted) and all(any(row.record.audited for row in by_seed[seed]) for seed in counted),
     )
 
 

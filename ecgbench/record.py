@@ -9,9 +9,12 @@ from msgspec import Struct
 
 from ecgbench.checks import Check
 from ecgbench.errors import StoreError
-from ecgbench.metrics import Curve, Score, Uncertainty
+from ecgbench.metrics import Curve, Score
+from ecgbench.uncertainty import Uncertainty
 
 SCHEMA = 1
+OF_AUDITS = "UNBOUNDED"
+"""A check that every audit makes, and nothing else."""
 
 
 class Cost(Struct, frozen=True, kw_only=True):
@@ -85,6 +88,11 @@ class Record(Struct, frozen=True, kw_only=True):
     def flags(self) -> tuple[str, ...]:
         """Codes of the checks that were raised."""
         return tuple(check.code for check in self.checks if check.raised)
+
+    @property
+    def audited(self) -> bool:
+        """Whether the costly checks were made, too."""
+        return any(check.code == OF_AUDITS for check in self.checks)
 
     def score(self, eps: float) -> Score | None:
         """The score at `eps` (0: clean), None if it was not run."""

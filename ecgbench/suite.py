@@ -15,12 +15,16 @@ from ecgbench.cell import Cell
 from ecgbench.errors import EcgbenchError, UnknownNameError
 from ecgbench.sweep import check_grid
 
+PLAIN = ("limit", "protocol", "audit")
+"""Keys of a grid that hold one value, not an axis."""
+
 
 @dataclass(frozen=True)
 class Grid:
     """Selectors by kind; every combination is a cell.
 
-    No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset.
+    No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset. `audit`
+    makes the costly checks, too.
     """
 
     model: tuple[str, ...]
@@ -32,6 +36,7 @@ class Grid:
     seed: tuple[int, ...] = (0,)
     limit: int | None = None
     protocol: str = "standard"
+    audit: bool = False
 
     def __post_init__(self) -> None:
         for name in ("model", "attack", "defense", "seed"):
@@ -71,7 +76,7 @@ def _grid(table: dict[str, Any], where: str) -> Grid:
     for name in ("model", "attack"):
         if name not in table:
             raise EcgbenchError(f"a grid of the {where} names no {name}; expected one or more.")
-    values: dict[str, Any] = {name: _words(table[name], name) for name in table if name not in ("limit", "protocol")}
+    values: dict[str, Any] = {name: _words(table[name], name) for name in table if name not in PLAIN}
     if "eps" in values:
         values["eps"] = parse_eps(values["eps"])
     if "seed" in values:
@@ -80,7 +85,15 @@ def _grid(table: dict[str, Any], where: str) -> Grid:
         values["limit"] = _whole(table["limit"], "limit")
     if "protocol" in table:
         values["protocol"] = str(table["protocol"])
+    if "audit" in table:
+        values["audit"] = _switch(table["audit"], "audit")
     return Grid(**values)
+
+
+def _switch(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise EcgbenchError(f"{name} = {value!r} in a grid; expected true or false.")
+    return value
 
 
 def _words(value: object, name: str) -> tuple[str, ...]:
@@ -144,6 +157,7 @@ def unfold(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
                 protocol=catalog.resolve("protocol", grid.protocol),
                 seed=seed,
                 limit=grid.limit,
+                audit=grid.audit,
             )
             cells[cell] = None
     return list(cells)

@@ -107,6 +107,8 @@ class Sweep:
             watch="last" if self.attack.minimal else self.protocol.success,
             source=self.source,
             gradients_allowed=self.attack.access == "gradient",
+            draws=self.attack.eot,
+            rate=self.task.rate,
         )
         delta = self.attack.perturb(trial, self.rng.at("attack", eps)).detach()
         if trial.watch == "first":

@@ -47,12 +47,13 @@ class Threat:
             radius = radius * unit
         reach = radius if self.norm == "linf" else torch.full_like(radius, torch.inf)
         low, high, free = -reach, reach, None
-        if self.bounds and bounds is not None:
+        bounds = bounds if self.bounds else None
+        if bounds is not None:
             low, high = torch.maximum(low, bounds[0] - batch.x), torch.minimum(high, bounds[1] - batch.x)
         if self.mask and not bool(batch.mask.all()):
             low, high = (torch.where(batch.mask, side, 0.0) for side in (low, high))
             free = batch.mask
-        return Ball(self.norm, radius, low, high, free, unit)
+        return Ball(self.norm, radius, low, high, free, unit, bounds)
 
     def aim(self, y: Tensor, classes: Sequence[str]) -> Aim:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
@@ -108,7 +109,7 @@ class Ball:
     `eps` (n, 1, ..., 1) is the radius in the unit of x; `low` and `high`, broadcastable to x, hold what mask
     and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high. `free` is the mask, False where
     nothing may change; None where it does not bind. `unit` (n, 1, ..., 1) is what one unit of the threat is in
-    the unit of x; None for 1.
+    the unit of x; None for 1. `bounds` is the valid range of x where it binds.
     """
 
     norm: Norm
@@ -117,11 +118,12 @@ class Ball:
     high: Tensor
     free: Tensor | None = None
     unit: Tensor | None = None
+    bounds: tuple[float, float] | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Ball:
         free = None if self.free is None else self.free[rows]
         unit = None if self.unit is None else self.unit[rows]
-        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free, unit)
+        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free, unit, self.bounds)
 
     def length(self, given: float) -> Tensor:
         """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -48,7 +48,35 @@ class Schedule:
             )
 
 
-def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed, journal: Journal) -> Module:
+class Hook:
+    """What a recipe does to the weights beside the loss and the optimizer's step; this one does nothing.
+
+    It is made for one module and one training; the hooks of a training are called in the order given.
+    """
+
+    def kept(self) -> State:
+        """The tensors that cross an epoch: kept with the weights, and written back into after a kill."""
+        return {}
+
+    def begin_epoch(self, epoch: int, rng: Keyed) -> None:
+        """Before the first batch of epoch number `epoch`, from 0; `rng` is this hook's in this epoch."""
+
+    def after_backward(self, optimizer: Optimizer) -> None:
+        """Between the gradient and the step."""
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """After the step; the gradient is still there."""
+
+
+def train(
+    module: Module,
+    task: Task,
+    loss: Loss,
+    schedule: Schedule,
+    rng: Keyed,
+    journal: Journal,
+    hooks: Sequence[Hook] = (),
+) -> Module:
     """Train `module` in place on `task.train` and give it back in train mode off (eval).
 
     Torch's own randomness (dropout) runs in a fork of the generator, whose state is kept with the weights, so
@@ -62,6 +90,7 @@ def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed
         module,
         schedule,
         (Adamax if schedule.optimizer == "adamax" else Adam)(module.parameters(), schedule.lr),
+        hooks,
     )
     watches = schedule.keep == "best" or schedule.patience > 0
     with torch.random.fork_rng(devices=[]):
@@ -78,13 +107,19 @@ def train(module: Module, task: Task, loss: Loss, schedule: Schedule, rng: Keyed
 
 def _epoch(run: _Run, samples: Batch, loss: Loss, rng: Keyed) -> float:
     order = epoch_order(samples.y, run.schedule.balanced, rng.at("order"))
+    for number, hook in enumerate(run.hooks):
+        hook.begin_epoch(run.epoch, rng.at("hook", number))
     run.module.train()
     total = torch.zeros((), device=samples.x.device)
     for step, rows in enumerate(order.split(run.schedule.batch)):
         value = loss(run.module, samples[rows], rng.at("step", step))
         run.optimizer.zero_grad()
         value.backward()
+        for hook in run.hooks:
+            hook.after_backward(run.optimizer)
         run.optimizer.step()
+        for hook in run.hooks:
+            hook.after_step(run.optimizer)
         total += value.detach() * len(rows)
     mean = float(total) / len(order)
     if not isfinite(mean):
@@ -129,8 +164,8 @@ def balanced_accuracy(module: Module, samples: Samples, rng: Keyed) -> float:
 class _Run:
     """A training under way: what is kept after every epoch."""
 
-    def __init__(self, module: Module, schedule: Schedule, optimizer: Optimizer) -> None:
-        self.module, self.schedule, self.optimizer = module, schedule, optimizer
+    def __init__(self, module: Module, schedule: Schedule, optimizer: Optimizer, hooks: Sequence[Hook]) -> None:
+        self.module, self.schedule, self.optimizer, self.hooks = module, schedule, optimizer, hooks
         self.epoch, self.best_score, self.best_epoch = 0, float("-inf"), 0
         self.best: dict[str, Tensor] = {}
 
@@ -154,8 +189,9 @@ class _Run:
         return self.module
 
     def state(self) -> State:
-        """Weights, optimizer, generator and counters, as tensors."""
+        """Weights, optimizer, hooks, generator and counters, as tensors."""
         state = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        state |= self._hooked()
         state |= {f"best.{name}": value for name, value in self.best.items()}
         for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
             for name, value in self.optimizer.state[parameter].items():
@@ -175,9 +211,16 @@ class _Run:
             self.optimizer.state[parameter] = {
                 name: value.to(parameter.device) if value.ndim else value for name, value in kept.items()
             }
+        for name, tensor in self._hooked().items():
+            tensor.copy_(state[name])
         torch.random.set_rng_state(state["generator"])
         epoch, best_epoch, best_score = state["counters"].tolist()
         self.epoch, self.best_epoch, self.best_score = int(epoch), int(best_epoch), best_score
+
+    def _hooked(self) -> State:
+        """The live tensors of all hooks."""
+        named = (hook.kept().items() for hook in self.hooks)
+        return {f"hook.{number}.{name}": value for number, parts in enumerate(named) for name, value in parts}
 
 
 def _below(state: State, prefix: str) -> State:

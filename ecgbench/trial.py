@@ -6,7 +6,7 @@ Sub-trials (`trial[rows]`, `trial.standing()`) share its memory. State is kept b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -64,7 +64,10 @@ class Trial:
     """See the module. `watch` says which points count as found: "first", every point the victim is asked about;
     "last", only those an attack presents by `look`; "never" (inside a training), none, and nothing falls.
 
-    `source` is the second victim of an attack that asked for one. `by` names the component now at work.
+    `source` is the second victim of an attack that asked for one. `by` names the component now at work. A
+    randomised victim is asked `draws` times for one answer, whose logits are the mean: gradients are then those of
+    an expectation (Athalye et al. 2018, section 4.2). Each draw is counted. `rate` is the samples' sampling rate in
+    Hz, None where it is unknown or means nothing.
     """
 
     victim: Victim
@@ -78,6 +81,8 @@ class Trial:
     source: Victim | None = None
     by: str = ""
     gradients_allowed: bool = True
+    draws: int = 1
+    rate: float | None = None
 
     @classmethod
     def begin(
@@ -91,6 +96,8 @@ class Trial:
         watch: Watch = "first",
         source: Victim | None = None,
         gradients_allowed: bool = True,
+        draws: int = 1,
+        rate: float | None = None,
     ) -> Trial:
         """A trial with nothing seen yet; `rng` feeds a randomised victim, not the attack."""
         return cls(
@@ -104,6 +111,8 @@ class Trial:
             watch=watch,
             source=source,
             gradients_allowed=gradients_allowed,
+            draws=draws if victim.takes_rng else 1,
+            rate=rate,
         )
 
     def __len__(self) -> int:
@@ -162,26 +171,25 @@ class Trial:
             return self._see(self._ask(delta), delta, self.watch)
 
     def probe(self, delta: Tensor, directions: Tensor, length: Tensor, loss: Loss) -> Tensor:
-        """The loss (n, k) of every row at `delta + length * directions[j]`, without autograd; k forwards a row.
+        """The loss (n, k) of every row at `delta + length * directions[j]`, without autograd; k answers a row.
 
         `delta` (n, *shape), `directions` (k, *shape), `length` (n, ...), broadcastable to delta. Probes may
-        leave the ball and are never remembered; a randomised victim draws once for all. Bounded memory.
+        leave the ball and are never remembered; a randomised victim draws the same for all. Bounded memory.
         """
-        k = len(directions)
-        if self.watch != "never":
-            self.memory.forwards.index_add_(0, self.rows, torch.full_like(self.rows, k))
-        draw, values = self._next_draw(), delta.new_empty(len(self), k)
+        k, values = len(directions), delta.new_empty(len(self), len(directions))
+        self._count(self.memory.forwards, k)
+        draws = self._next_draws()
         with torch.no_grad():
             for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
                 part = self.batch[rows]
                 start = (part.x + delta[rows]).unsqueeze(1)
                 x = torch.addcmul(start, length[rows].unsqueeze(1), directions).flatten(0, 1)
-                logits = self.victim.logits(x, _repeated(part, k, x), draw)
+                logits = self._mean(x, _repeated(part, k, x), draws)
                 values[rows] = loss(logits, self.aim[rows.repeat_interleave(k)]).view(-1, k)
         return values
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """One forward, one gradient: which rows are adversarial at `delta`, (n,) bool, and dloss/ddelta.
+        """One answer, one gradient: which rows are adversarial at `delta`, (n,) bool, and dloss/ddelta.
 
         Raises ContractError for an attack that said it needs scores only.
         """
@@ -197,8 +205,7 @@ class Trial:
             logits = self._ask(point)
             value = loss(logits, self.aim)
         (gradient,) = torch.autograd.grad(value.sum(), point)
-        if self.watch != "never":
-            self.memory.gradients.index_add_(0, self.rows, torch.ones_like(self.rows))
+        self._count(self.memory.gradients)
         return self._see(logits.detach(), delta, "first"), Slope(value.detach(), gradient)
 
     def logits(self, delta: Tensor) -> Tensor:
@@ -232,20 +239,30 @@ class Trial:
         if torch.is_grad_enabled() and x.requires_grad:
             if not self.gradients_allowed:
                 raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
-            x.register_hook(lambda _: _count(self.memory.gradients, self.rows))
-        _count(self.memory.forwards, self.rows)
-        return self.victim.logits(x, self.batch, self._next_draw())
+            x.register_hook(lambda _: self._count(self.memory.gradients))
+        self._count(self.memory.forwards)
+        return self._mean(x, self.batch, self._next_draws())
 
     def _ask(self, delta: Tensor) -> Tensor:
-        if self.watch != "never":
-            self.memory.forwards.index_add_(0, self.rows, torch.ones_like(self.rows))
-        return self.victim.logits(self.batch.x + delta, self.batch, self._next_draw())
+        self._count(self.memory.forwards)
+        return self._mean(self.batch.x + delta, self.batch, self._next_draws())
 
-    def _next_draw(self) -> Keyed:
+    def _mean(self, x: Tensor, batch: Batch, draws: Sequence[Keyed]) -> Tensor:
+        """Logits (n, classes), the mean over the draws."""
+        if len(draws) == 1:
+            return self.victim.logits(x, batch, draws[0])
+        return torch.stack([self.victim.logits(x, batch, draw) for draw in draws]).mean(0)
+
+    def _next_draws(self) -> Sequence[Keyed]:
         if not self.victim.takes_rng:
-            return self.rng
-        self.memory.draw += 1
-        return self.rng.at(self.memory.draw)
+            return (self.rng,)
+        self.memory.draw += self.draws
+        return [self.rng.at(number) for number in range(self.memory.draw - self.draws + 1, self.memory.draw + 1)]
+
+    def _count(self, what: Tensor, times: int = 1) -> None:
+        """Add the samples of `times` answers, every draw of them, unless nobody watches."""
+        if self.watch != "never":
+            what.index_add_(0, self.rows, torch.full_like(self.rows, times * self.draws))
 
     def _see(self, logits: Tensor, delta: Tensor, watch: Watch) -> Tensor:
         """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
@@ -283,7 +300,3 @@ class _Tap(Module):
         logits = trial._answer(x)
         trial._see(logits.detach(), x.detach() - trial.batch.x, "first")
         return logits
-
-
-def _count(samples: Tensor, rows: Tensor) -> None:
-    samples.index_add_(0, rows, torch.ones_like(rows))

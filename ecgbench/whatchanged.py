@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ecgbench.bench import STAGES, Bench, Planned
 from ecgbench.cell import Cell, differences
 from ecgbench.errors import EcgbenchError
+from ecgbench.record import Record
 from ecgbench.store import write_file
 from ecgbench.suite import Grid, unfold
 
-MADE = {"train": "victim", "attack": "attack", "check": "check", "score": "score"}
+MADE = {"train": "victim", "attack": "attack", "check": "check", "audit": "audit", "score": "score"}
 AXES = ("dataset", "model", "defense", "attack", "threat")
 
 
@@ -21,7 +24,7 @@ def remember(bench: Bench, planned: Planned) -> None:
     """Keep what a planned key stands for, so that `why` can be asked about it."""
     cell = planned.cell
     words = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in (*AXES, "protocol")}
-    sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit}
+    sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit, "audited": cell.audit}
     write_file(bench.store.root / "plans" / f"{planned.key}.json", json.dumps({**words, **sizes}).encode())
 
 
@@ -53,7 +56,8 @@ def _recall(bench: Bench, key: str) -> Cell:
     files = bench.store.get("records", name)
     if files is None:
         raise EcgbenchError(f"record {key} was damaged; run its cell again.")
-    return _cell(bench, json.loads(files["record.json"]))
+    record = msgspec.json.decode(files["record.json"], type=Record)
+    return _cell(bench, json.loads(record.json()) | {"audited": record.audited})
 
 
 def _planned(bench: Bench, path: Path) -> Cell:
@@ -70,5 +74,6 @@ def _cell(bench: Bench, words: Mapping[str, Any]) -> Cell:
         seed=(words["seed"],),
         limit=words["limit"],
         protocol=words["protocol"],
+        audit=words["audited"],
     )
     return unfold((grid,), bench.catalog)[0]

@@ -543,6 +543,20 @@ def test_a_plan_counts_on_published_victims_in_silence_unless_they_are_damaged(h
     assert [planned.work for planned in bench.plan([CELL])] == ["train"]
 
 
+def test_an_audit_is_a_result_of_its_own_that_changes_no_score(home: Home, log: list[str]) -> None:
+    plain, audited = home.run(), home.run(replace(CELL, audit=True))
+    assert not plain.audited and audited.audited and audited.key != plain.key
+    assert audited.scores == plain.scores and audited.checks[: len(plain.checks)] == plain.checks
+    assert {name: len(keys) for name, keys in stages(home.folder).items()}["audits"] == 1
+    log.clear()
+    assert home.run(replace(CELL, audit=True)) == audited and log == []
+
+
+def test_a_plan_says_that_only_the_audit_is_missing(home: Home) -> None:
+    home.run()
+    assert [planned.work for planned in home.bench().plan([CELL, replace(CELL, audit=True)])] == ["none", "audit"]
+
+
 def test_retrain_ignores_published_victims(home: Home, tmp_path: Path, log: list[str]) -> None:
     store = published(home, tmp_path)
     log.clear()

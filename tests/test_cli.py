@@ -287,6 +287,18 @@ def test_options_may_be_repeated_or_joined_by_commas(tmp_path: Path) -> None:
     assert joined.out == apart.out and [cell["seed"] for cell in joined.records] == [0, 1]
 
 
+def test_the_costly_checks_are_made_on_demand_by_an_option_or_a_suite(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        '[[grid]]\ndataset = "synthetic-beats[beats=200]"\nmodel = "linear"\ndefense = "none[epochs=1]"\n'
+        'attack = "fgsm"\neps = [0.03, 0.1]\naudit = true\n'
+    )
+    option, file = ecgbench(tmp_path, *FGSM, "--audit", "--json"), ecgbench(tmp_path, "run", str(suite), "--json")
+    assert option.out == file.out
+    assert "ACTIVE-TEST" in [check["code"] for check in option.records[0]["checks"]]
+    assert ecgbench(tmp_path, "why", option.records[0]["key"]).out.endswith("nothing is missing.\n")
+
+
 def test_a_part_of_the_samples_is_marked(tmp_path: Path) -> None:
     answer = ecgbench(tmp_path, *FGSM, "--limit", "10")
     assert "10 test samples" in answer.out and "partial" in answer.out.splitlines()[0]

@@ -18,13 +18,13 @@ FLOORS = (
     {"errors", "keyed"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
     {"victim", "trial", "losses", "interfaces", "hookspecs"},
-    {"training", "descent", "sweep", "metrics", "effect", "checks", "fetch"},
+    {"training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "fetch"},
     set[str](),  # the plugins
     {
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
         *("record", "scoring", "store", "published"),
     },
-    {"bench", "whatchanged", "api", "audit", "ranking", "sections", "board", "testing"},
+    {"stages", "victims", "bench", "whatchanged", "api", "verification", "ranking", "sections", "board", "testing"},
     {"cli"},
 )
 PLUGINS, PUBLIC = 4, 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from problems import Written, linear_problem, random_mlp, trial_of
@@ -9,16 +11,18 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from ecgbench.data import Samples
+from ecgbench.effect import Aftermath
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy
-from ecgbench.sweep import Sweep
+from ecgbench.sweep import Protocol, Sweep
 from ecgbench.testing import check_attack
 from ecgbench.threat import Norm, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.attacks.sap import SAP
+from ecgbench_plugins.defenses.adaptive import Adaptive
 
 RNG = Keyed((0, "attack"))
 PUBLISHED = [0.185330, 0.151256, 0.106356, 0.058462, 0.031979, 0.026827, 0.013467, 0.011142, 0.004291, 0.003554]
@@ -66,6 +70,16 @@ def test_a_wave_is_damped_by_its_frequency_at_any_rate(hertz: float, published: 
 
 def test_at_a_rate_too_low_to_smooth_it_is_plain_descent() -> None:
     assert SAP(rate=10.0).taps().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "dataset", "taken"),
+    [(None, 125.0, 125.0), (None, 360.0, 360.0), (None, None, 300.0), (125.0, 360.0, 125.0), (125.0, None, 125.0)],
+)
+def test_kernels_are_scaled_to_the_datasets_rate_unless_told_otherwise(
+    given: float | None, dataset: float | None, taken: float
+) -> None:
+    assert torch.equal(SAP(rate=given).taps(dataset), SAP(rate=taken).taps())
 
 
 # the answer
@@ -129,6 +143,31 @@ def test_an_unwatched_trial_counts_nothing() -> None:
     assert not seen.memory.gradients.any() and not seen.fell.any()
 
 
+def told(attack: SAP, rate: float | None) -> Tensor:
+    """What the attack answers on a task of this rate wherever the host runs it: in a sweep, a check, a training."""
+    task, victim = random_mlp(n=20, shape=(1, 60))
+    heard: list[Tensor] = []
+
+    class Heard(SAP):
+        def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+            heard.append(attack.perturb(trial, rng))
+            return heard[-1]
+
+    task = replace(task, rate=rate)
+    sweep = Sweep(Heard(), victim, task, Threat("linf"), (0.05,), RNG, Protocol(success="last"))
+    outcomes = sweep.run(Journal())
+    Heard().perturb(Aftermath(sweep, outcomes, 0.05).trial(task.test), RNG)
+    step = Keyed((0, "step"))
+    Adaptive(attack=Heard())._perturb(victim.module, task.test, task, step)
+    return torch.cat(heard)
+
+
+def test_the_host_tells_an_attack_the_rate_of_its_task() -> None:
+    at_1000, untold = told(SAP(), 1000.0), told(SAP(), None)
+    assert torch.equal(at_1000, told(SAP(rate=1000.0), None)) and torch.equal(untold, told(SAP(), 300.0))
+    assert not torch.equal(at_1000, untold)
+
+
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.3)])
 def test_it_hurts_but_never_more_than_what_need_not_be_smooth(norm: Norm, eps: float) -> None:
     clean, smooth, rough = (sweep(attack, eps, norm) for attack in (PGD(steps=1, rel_step=1e-6), SAP(), PGD(steps=60)))
@@ -146,6 +185,7 @@ def test_it_keeps_its_promises(rate: float) -> None:
         {"steps": 0},
         {"rough": -1},
         {"rate": 0.0},
+        {"rate": -125.0},
         {"rate": float("inf")},
         {"sizes": (4,)},
         {"sizes": ()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ecgbench.victim import Victim
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.attacks.sap import SAP
 from ecgbench_plugins.attacks.spsa import SPSA
 from ecgbench_plugins.attacks.transfer import Transfer
 from ecgbench_plugins.defenses.none import Standard
@@ -68,6 +70,12 @@ def test_on_its_own_source_it_is_as_strong_as_the_attack() -> None:
     seen = trial(PROBLEM.victim, PROBLEM.victim)
     Transfer().perturb(seen, RNG)
     assert float(seen.fell.float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_attack_on_the_source_hears_the_rate_of_the_signals() -> None:
+    seen = replace(trial(stranger(), PROBLEM.victim), rate=1000.0)
+    delta, untold = (Transfer(attack=SAP()).perturb(each, RNG) for each in (seen, replace(seen, rate=None)))
+    assert torch.equal(delta, Transfer(attack=SAP(rate=1000.0)).perturb(seen, RNG)) and not torch.equal(delta, untold)
 
 
 def test_the_source_is_attacked_beyond_the_first_fall() -> None:

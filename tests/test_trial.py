@@ -14,7 +14,7 @@ from torch.nn import Module
 from ecgbench.errors import ContractError
 from ecgbench.keyed import Keyed
 from ecgbench.losses import margin, pair_margin
-from ecgbench.threat import Threat
+from ecgbench.threat import Aim, Threat
 from ecgbench.trial import Trial, Watch
 from ecgbench.victim import CHUNK_BYTES, Victim, chunks, evaluating, frozen
 
@@ -244,6 +244,50 @@ def test_a_foreign_loop_meets_fresh_draws_too() -> None:
     samples, _ = thresholds(LEVELS)
     module = trial_of(Victim(Drawn()), samples, Threat("linf"), EPS).module()
     assert not torch.equal(module(samples.x), module(samples.x))
+
+
+def asked(draws: int, victim: Victim) -> Trial:
+    samples, _ = thresholds(LEVELS)
+    free = torch.ones_like(samples.y, dtype=torch.bool)
+    ball, aim = Threat("linf").around(samples, EPS), Aim(samples.y, leave=True, free=free)
+    return Trial.begin(victim, samples, ball, aim, Keyed((0, "victim")), draws=draws)
+
+
+def test_an_answer_of_several_draws_is_their_mean_and_each_is_counted() -> None:
+    one, four = asked(1, Victim(Drawn())), asked(4, Victim(Drawn()))
+    single = torch.stack([one.scores(push(0, 0, 0, 0)) for _ in range(4)])
+    assert torch.allclose(four.scores(push(0, 0, 0, 0)), single.mean(0))
+    assert one.memory.forwards.tolist() == four.memory.forwards.tolist() == [4] * 4
+
+
+class Tossed(torch.nn.Module):
+    """Class 1 leads by the first number times 0 or 2, at random: by the first number, on average."""
+
+    takes_rng = True
+
+    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
+        lead = x[:, 0, 0] * 2 * (rng.uniform(ids, ()) < 0.5)
+        return torch.stack([torch.zeros_like(lead), lead], 1)
+
+
+def test_the_gradient_of_many_draws_nears_that_of_the_expectation() -> None:
+    few, many = (asked(draws, Victim(Tossed())).gradient(push(0, 0, 0, 0), margin)[1][:, 0, 0] for draws in (1, 2000))
+    assert set(few.tolist()) <= {0.0, 2.0}
+    assert many.tolist() == pytest.approx([1.0] * 4, abs=0.1)
+
+
+def test_probes_and_gradients_of_several_draws_are_counted_too() -> None:
+    trial = asked(3, Victim(Tossed()))
+    trial.gradient(push(0, 0, 0, 0), margin)
+    trial.probe(push(0, 0, 0, 0), torch.ones(5, 1, 2), trial.ball.eps, margin)
+    assert trial.memory.gradients.tolist() == [3] * 4 and trial.memory.forwards.tolist() == [3 + 15] * 4
+
+
+def test_a_victim_that_is_not_randomised_is_asked_once() -> None:
+    samples, victim = thresholds(LEVELS)
+    trial = asked(20, victim)
+    trial.scores(push(0, 0, 0, 0))
+    assert trial.memory.forwards.tolist() == [1] * 4
 
 
 def test_a_randomised_victim_predicts_what_most_draws_say() -> None:

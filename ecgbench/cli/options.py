@@ -30,6 +30,7 @@ def grid_options(command: Command) -> Command:
                 "--eps", "-e", multiple=True, help="Sizes of the ball, such as 0.01,0.03; default: the dataset's."
             ),
             click.option("--seed", "-s", multiple=True, help="Seeds, such as 0,1,2; default: 0."),
+            click.option("--audit", is_flag=True, help="Make the costly checks, too."),
             click.option("--limit", type=int, help="Attack this many test samples only; the row is marked partial."),
             click.option(
                 "--protocol", help="How falls are counted, such as standard[success=last]; default: standard."
@@ -107,13 +108,14 @@ def unfolded(
     seed: tuple[str, ...],
     limit: int | None,
     protocol: str | None,
+    audit: bool,
 ) -> list[Cell]:
     """The cells of a suite file or of the options, never of both."""
     from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 
     options = (*dataset, *model, *defense, *attack, *threat, *eps, *seed, *([limit] if limit is not None else []))
     if suite is not None:
-        if options or protocol:
+        if options or protocol or audit:
             raise click.UsageError("a suite file and selectors were both given; expected one of them.")
         return unfold(read_suite(Path(suite)), bench.catalog)
     grid = Grid(
@@ -126,6 +128,7 @@ def unfolded(
         seed=parse_seeds(_split(seed) or ["0"]),
         limit=limit,
         protocol=protocol or "standard",
+        audit=audit,
     )
     return unfold((grid,), bench.catalog)
 

@@ -43,7 +43,7 @@ def show(keys: tuple[str, ...], store: str | None, as_json: bool) -> None:
 @store_option
 def compare(first: str, second: str, store: str | None) -> None:
     """Compare two records on the same samples: the difference in ACC per eps, with its interval."""
-    from ecgbench.metrics import compare as paired
+    from ecgbench.uncertainty import compare as paired
 
     (a, of_a), (b, of_b) = _read(first, store), _read(second, store)
     click.echo(f"A: {a.dataset} {a.model} {a.defense} {a.attack} seed {a.seed}")

@@ -85,6 +85,7 @@ WORK = {
     "none": "cached",
     "score": "to score",
     "check": "to check and score",
+    "audit": "to audit and score",
     "attack": "to attack",
     "train": "to train and attack",
 }

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from tabulate import tabulate
 
-from ecgbench.metrics import over_seeds
 from ecgbench.record import Record
+from ecgbench.uncertainty import over_seeds
 
 
 def tables(records: Iterable[Record]) -> str:

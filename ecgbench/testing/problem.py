@@ -87,6 +87,7 @@ class Problem:
             watch=watch,
             gradients_allowed=gradients,
             source=self._sibling() if source else None,
+            rate=self.task.rate,
         )
 
     def _sibling(self) -> Victim:

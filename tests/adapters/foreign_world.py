@@ -17,8 +17,9 @@ from ecgbench.keyed import Keyed
 from ecgbench.testing import LinearVictim, Problem, linear_problem
 from ecgbench.threat import Norm
 from ecgbench.trial import Trial, Watch
-from ecgbench_plugins.attacks.foreign import BOTH, Foreign, Question, Traits
+from ecgbench_plugins.attacks.foreign import Foreign, Question
 from ecgbench_plugins.attacks.foreign_signature import Parameter
+from ecgbench_plugins.attacks.foreign_traits import BOTH, Traits
 
 RNG = Keyed(("attack", 0))
 RANGE = (0.0, 1.0)
@@ -91,7 +92,8 @@ class Written(Foreign):
     gain: float = 1.0
     alpha: float | None = None
 
-    traits: ClassVar[Traits] = Traits(BOTH, lengths=frozenset({"alpha"}))
+    traits: ClassVar[Traits] = Traits(BOTH)
+    lengths: ClassVar[frozenset[str]] = frozenset({"alpha"})
     given: ClassVar = {
         name: Parameter(name, default, "float") for name, default in {"eps": 0.3, "gain": 1.0, "alpha": 0.1}.items()
     }

@@ -24,8 +24,9 @@ from ecgbench.testing.traces import fresh_generators, module_change
 from ecgbench.threat import Norm, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, frozen
-from ecgbench_plugins.attacks.foreign import Question, Traits
-from ecgbench_plugins.attacks.foreign_view import Tap, ball_view, bounded, groups, picture, signal_view
+from ecgbench_plugins.attacks.foreign import Question
+from ecgbench_plugins.attacks.foreign_traits import Traits
+from ecgbench_plugins.attacks.foreign_view import Tap, ball_view, groups, picture, signal_view
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def test_1_what_does_not_fit_is_refused_in_a_sentence(traits: Traits, problem: P
 def test_2_the_ball_is_the_cube_and_rows_of_different_eps_look_alike(norm: Norm) -> None:
     trial = mild(norm, bounds=None).trial()
     view = ball_view(trial)
-    assert not bounded(trial.ball) and len(trial.ball.eps.unique()) > 1
+    assert trial.ball.bounds is None and len(trial.ball.eps.unique()) > 1
     corner = view.delta(torch.ones_like(view.origin))
     assert torch.equal(corner, trial.ball.eps * trial.batch.mask.expand_as(corner)) and view.eps == 0.5
 
@@ -86,10 +87,17 @@ def test_2_the_ball_is_the_cube_and_rows_of_different_eps_look_alike(norm: Norm)
 def test_2_where_bounds_bind_the_cube_is_the_range_of_the_signal(norm: Norm) -> None:
     trial = batch_problem(norm, RANGE).trial()
     view = signal_view(trial)
-    assert bounded(trial.ball)
-    assert torch.allclose(view.origin, trial.batch.x, atol=1e-5)
-    assert view.eps == pytest.approx(float(trial.ball.eps[0]), rel=1e-3)
+    assert torch.equal(view.origin, trial.batch.x) and bool((view.width == 1).all())
+    assert view.eps == float(trial.ball.eps[0])
     assert float(view.delta(view.origin).abs().amax()) == 0
+
+
+def test_2_where_bounds_bind_a_signal_looks_the_same_whatever_its_batch_or_its_room() -> None:
+    seen: list[Question] = []
+    trial = batch_problem(bounds=(-50.0, 50.0)).trial()  # so wide that no ball is cut
+    for part in (trial, trial[torch.tensor([3])]):
+        Asking(answer=lambda question: seen.append(question) or question.u).perturb(part, RNG)  # type: ignore[func-returns-value]
+    assert torch.equal(seen[0].u[3:4], seen[1].u) and seen[0].eps == seen[1].eps == float(trial.ball.eps[0]) / 100
 
 
 def test_2_a_signal_that_must_leave_the_edge_is_kept_off_it() -> None:

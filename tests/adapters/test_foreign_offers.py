@@ -139,6 +139,8 @@ class Other:
         kind: Union[Literal["a"], Literal["b"]] = "a",  # a word
         c=1,
         tail: Optional[Callable] = None,
+        range: Tuple[int, int] = (0, 1),
+        more: Optional[Dict[str, Any]] = None,
     ) -> None:
         self.kind = kind
 """
@@ -147,7 +149,8 @@ class Other:
     kinds = {name: {each.name: (each.default, each.kind) for each in given} for name, given in found.items()}
     child = {"steps": (10, "int"), "size": (None, "float | None"), "on": (True, "bool"), "eps": (8 / 255, "float")}
     assert kinds["Child"] == {"model": (None, None), "way": (None, None), **child}
-    assert kinds["Other"] == {"kind": ("a", "str"), "c": (1, "float"), "tail": (None, None)}
+    unwritten = {"tail": (None, None), "range": ((0, 1), None), "more": (None, None)}
+    assert kinds["Other"] == {"kind": ("a", "str"), "c": (1, "float"), **unwritten}
     assert "Absent" not in kinds
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Literal
 
@@ -31,17 +31,20 @@ class APGD(Attack):
     `steps` gradients from a random point of the ball, `restarts` times for what still stands. The step begins
     at 2 eps. At checkpoints every row for itself halves it and goes on from its best point if less than 75 % of
     the steps since the last checkpoint raised its loss, or if neither step nor best loss has changed since. The
-    last point is the best one. `loss`: "ce", "margin" (best other logit minus the true one) or "dlr".
+    last point is the best one. `loss`: "ce", "margin" (best other logit minus the true one) or "dlr". `eot` draws of a
+    randomised victim make one answer.
     """
 
     steps: int = 100
     restarts: int = 1
     loss: Literal["ce", "dlr", "margin"] = "ce"
+    eot: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or self.restarts < 1:
+        if self.steps < 2 or self.restarts < 1 or self.eot < 1:
             raise ValueError(
-                f"steps={self.steps}, restarts={self.restarts} given; expected 2 or more steps, 1 or more restarts"
+                f"steps={self.steps}, restarts={self.restarts}, eot={self.eot} given; "
+                "expected 2 or more steps, 1 or more restarts and draws"
             )
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
@@ -50,6 +53,9 @@ class APGD(Attack):
             goal = "" if threat.target is None else " to reach one of them"
             return f"loss=dlr needs {needed} classes{goal}; {task.name} has {len(task.classes)}: use loss=margin."
         return None
+
+    def longer(self) -> Attack:
+        return replace(self, steps=2 * self.steps)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         return in_turn(trial, self._climbs(rng))

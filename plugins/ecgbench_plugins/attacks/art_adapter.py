@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,17 @@ from torch import Tensor
 
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Attack
-from ecgbench_plugins.attacks.foreign import BOTH, Foreign, Question, Traits, offered
+from ecgbench_plugins.attacks.foreign import Foreign, Library, Question, offered
 from ecgbench_plugins.attacks.foreign_signature import Parameter
+from ecgbench_plugins.attacks.foreign_traits import BOTH, L2, Traits
 from ecgbench_plugins.attacks.foreign_view import picture
 
-STEP = frozenset({"eps_step"})
+ART = Library(
+    package="art",
+    folder="attacks/evasion",
+    distribution="adversarial-robustness-toolbox",
+    advice="install it with `pip install 'ecgbench[art]'`",
+)
 MULTIPROCESS = None if importlib.util.find_spec("multiprocess") else "it needs multiprocess (pip install multiprocess)"
 PATCH = Traits(refused="it pastes a patch into images and keeps to no size")
 DETECTOR = Traits(refused="it attacks object detectors")
@@ -25,13 +31,10 @@ SPEECH = Traits(refused="it attacks speech recognisers")
 TENSORFLOW = Traits(refused="it attacks TensorFlow models")
 FEATURES = Traits(refused="it needs guide signals and a layer of the victim")
 PROBABILITIES = Traits(refused="it asks for probabilities, and a victim answers with logits")
-MINIMAL = Traits(("l2",), minimal=True, single=True)
-
-
-def steps(*norms: Any, **more: Any) -> Traits:
-    """A method of gradient steps; its random starts, if any, are drawn by place."""
-    return Traits(**{"norms": norms or BOTH, "coupled": True, "lengths": STEP, **more})
-
+MINIMAL = Traits(L2, minimal=True, single=True)
+SEARCH = Traits(L2, access="score", minimal=True, single=True, signal=True)
+STEPS = Traits(BOTH, coupled=True)  # by random starts, drawn by place
+AUTO_STEPS = Traits(BOTH, single=True)
 
 TABLE: Mapping[str, Traits] = {
     "AdversarialPatch": PATCH,
@@ -39,11 +42,11 @@ TABLE: Mapping[str, Traits] = {
     "AdversarialPatchPyTorch": PATCH,
     "AdversarialPatchTensorFlowV2": PATCH,
     "AdversarialTexturePyTorch": PATCH,
-    "AutoAttack": steps(single=True, image=True, classes=3, refused=MULTIPROCESS),
-    "AutoConjugateGradient": steps(single=True),
-    "AutoProjectedGradientDescent": steps(single=True),
-    "BasicIterativeMethod": steps("linf"),
-    "BoundaryAttack": Traits(("l2",), access="score", minimal=True, single=True, signal=True),
+    "AutoAttack": replace(AUTO_STEPS, image=True, classes=3, refused=MULTIPROCESS),
+    "AutoConjugateGradient": AUTO_STEPS,
+    "AutoProjectedGradientDescent": AUTO_STEPS,
+    "BasicIterativeMethod": Traits(coupled=True),
+    "BoundaryAttack": SEARCH,
     "CarliniL0Method": replace(MINIMAL, image=True),
     "CarliniL2Method": MINIMAL,
     "CarliniLInfMethod": Traits(minimal=True, single=True),
@@ -51,9 +54,9 @@ TABLE: Mapping[str, Traits] = {
     "CompositeAdversarialAttackPyTorch": Traits(refused="it turns, tints and brightens colour images"),
     "DPatch": DETECTOR,
     "DecisionTreeAttack": Traits(refused="it attacks decision trees"),
-    "DeepFool": Traits(("l2",), minimal=True, single=True, targeted="never"),
+    "DeepFool": replace(MINIMAL, targeted="never"),
     "ElasticNet": MINIMAL,
-    "FastGradientMethod": steps(),
+    "FastGradientMethod": STEPS,
     "FeatureAdversariesNumpy": FEATURES,
     "FeatureAdversariesPyTorch": FEATURES,
     "FeatureAdversariesTensorFlowV2": FEATURES,
@@ -62,27 +65,27 @@ TABLE: Mapping[str, Traits] = {
     "GRAPHITEWhiteboxPyTorch": PATCH,
     "GeoDA": Traits(refused="ART's code of it needs a NumPy before 2.0"),
     "HighConfidenceLowUncertainty": Traits(refused="it attacks Gaussian processes"),
-    "HopSkipJump": Traits(BOTH, access="score", minimal=True, single=True, signal=True),
+    "HopSkipJump": replace(SEARCH, norms=BOTH),
     "ImperceptibleASR": SPEECH,
     "ImperceptibleASRPyTorch": SPEECH,
     "LaserAttack": Traits(refused="it draws laser beams into images"),
     "LowProFool": Traits(refused="it needs the importance of every feature"),
     "MalwareGDTensorFlow": TENSORFLOW,
-    "MomentumIterativeMethod": steps(),
-    "NewtonFool": Traits(("l2",), minimal=True, single=True, signal=True, targeted="never"),
+    "MomentumIterativeMethod": STEPS,
+    "NewtonFool": replace(MINIMAL, signal=True, targeted="never"),
     "OverTheAirFlickeringPyTorch": Traits(refused="it flickers the colours of videos"),
     "OverloadPyTorch": DETECTOR,
     "PixelAttack": Traits(refused="it reads a signal as pixels from 0 to 255"),
-    "ProjectedGradientDescent": steps(),
-    "ProjectedGradientDescentNumpy": steps(),
-    "ProjectedGradientDescentPyTorch": steps(),
+    "ProjectedGradientDescent": STEPS,
+    "ProjectedGradientDescentNumpy": STEPS,
+    "ProjectedGradientDescentPyTorch": STEPS,
     "ProjectedGradientDescentTensorFlowV2": TENSORFLOW,
-    "RescalingAutoConjugateGradient": steps(single=True),
+    "RescalingAutoConjugateGradient": AUTO_STEPS,
     "RobustDPatch": DETECTOR,
     "SNAL": DETECTOR,
-    "SaliencyMapMethod": Traits(("l2",), minimal=True, single=True, signal=True),
-    "ShadowAttack": Traits(("l2",), minimal=True, single=True, image=True, shape="colour", targeted="also"),
-    "SignOPTAttack": Traits(("l2",), access="score", minimal=True, single=True, signal=True, targeted="never"),
+    "SaliencyMapMethod": replace(MINIMAL, signal=True),
+    "ShadowAttack": replace(MINIMAL, image=True, shape="colour"),
+    "SignOPTAttack": replace(SEARCH, targeted="never"),
     "SimBA": PROBABILITIES,
     "SpatialTransformation": Traits(refused="it turns and shifts images and keeps to no size"),
     "SquareAttack": Traits(BOTH, access="score", single=True, image=True, targeted="never", shape="image"),
@@ -92,7 +95,7 @@ TABLE: Mapping[str, Traits] = {
     "VirtualAdversarialMethod": PROBABILITIES,
     "Wasserstein": Traits(refused="its budget is a Wasserstein distance, and no threat here has one"),
     "ZooAttack": Traits(
-        ("l2",),
+        L2,
         access="score",
         minimal=True,
         single=True,
@@ -108,6 +111,8 @@ ALIASES = {"FGM": "FastGradientMethod", "PGD": "ProjectedGradientDescent", "ZOO"
 class ArtAttack(Foreign):
     """An attack of ART."""
 
+    lengths: ClassVar[frozenset[str]] = frozenset({"eps_step"})
+
     def ask(self, question: Question) -> Tensor:
         from art.attacks import evasion
         from art.estimators.classification import PyTorchClassifier
@@ -122,7 +127,7 @@ class ArtAttack(Foreign):
             device_type="gpu" if u.is_cuda else "cpu",
         )
         name = type(self).__name__
-        attack = getattr(evasion, name)(classifier, **self._arguments(question))
+        attack = getattr(evasion, name)(classifier, **self.arguments(question, self._host(question)))
         label = question.label
         if name == "SaliencyMapMethod" and not question.targeted:
             label = (label + 1) % question.classes()  # it always aims; by itself it would draw the aim
@@ -135,7 +140,7 @@ class ArtAttack(Foreign):
             more["x_adv_init"] = start.cpu().numpy()
         return torch.from_numpy(np.asarray(attack.generate(x=u.cpu().numpy(), y=y, **more)))
 
-    def _arguments(self, question: Question) -> dict[str, Any]:
+    def _host(self, question: Question) -> dict[str, Any]:
         host: dict[str, Any] = {
             "eps": question.eps,
             "norm": np.inf if question.norm == "linf" else 2,
@@ -145,7 +150,7 @@ class ArtAttack(Foreign):
         }
         if type(self).__name__ == "TargetedUniversalPerturbation":  # else its inner FGSM leaves the target
             host["attacker_params"] = {"targeted": True, "eps": question.eps}
-        return dict(question.parameters) | {name: value for name, value in host.items() if name in self.given}
+        return host
 
     def _start(self, question: Question, draws: int) -> Tensor | None:
         """An adversarial signal to start a search from, drawn as ART itself does but from a seeded generator."""
@@ -156,18 +161,10 @@ class ArtAttack(Foreign):
         return many[hit][:1] if bool(hit.any()) else None
 
 
-ATTACKS = offered(
-    ArtAttack,
-    "art",
-    "adversarial-robustness-toolbox",
-    "attacks/evasion",
-    TABLE,
-    "install it with `pip install 'ecgbench[art]'`",
-)
-globals().update({name: type(attack) for name, attack in ATTACKS.items()})  # where pickle looks for their classes
+ATTACKS = offered(ArtAttack, ART, TABLE, ALIASES)
+globals().update({type(attack).__name__: type(attack) for attack in ATTACKS.values()})  # where pickle looks for them
 
 
 @hookimpl
 def attacks() -> Mapping[str, Attack]:
-    names = {name: name for name in ATTACKS} | {alias: name for alias, name in ALIASES.items() if name in ATTACKS}
-    return {f"art.{name}": ATTACKS[of] for name, of in names.items()}
+    return ATTACKS

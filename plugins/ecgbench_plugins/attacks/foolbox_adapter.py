@@ -5,97 +5,88 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Attack
-from ecgbench_plugins.attacks.foreign import BOTH, Foreign, Question, Traits, offered
+from ecgbench_plugins.attacks.foreign import Foreign, Library, Question, offered
 from ecgbench_plugins.attacks.foreign_signature import Parameter
+from ecgbench_plugins.attacks.foreign_traits import BOTH, L2, LINF, Traits
 from ecgbench_plugins.attacks.foreign_view import picture
 
-STEP = frozenset({"abs_stepsize"})
+FOOLBOX = Library("foolbox", "attacks", "foolbox", "install it with `pip install 'ecgbench[foolbox]'`")
 NUMBA = None if importlib.util.find_spec("numba") else "it needs numba (pip install numba)"
-MINIMAL_L1 = Traits(("l2",), minimal=True, coupled=True)
-SEARCH = Traits(("l2",), access="score", minimal=True, single=True, signal=True)
-NOISE = Traits(("l2",), access="score", coupled=True, targeted="never")
-LINF_NOISE = replace(NOISE, norms=("linf",), loose=True)  # scaled by its largest value, not its largest size
-CONTRAST = Traits(BOTH, access="score", minimal=True, single=True, signal=True, targeted="never")
-
-
-def steps(norm: str, **more: Any) -> Traits:
-    """A method of gradient steps in one norm; its random start is shared by no rows, but drawn by place."""
-    return Traits(**{"norms": ("linf",) if norm == "linf" else ("l2",), "coupled": True, "lengths": STEP, **more})
-
-
-def _l1() -> Traits:
-    return Traits(refused="its budget is an L1 norm, and no threat here has one")
-
+MINIMAL_L1 = Traits(L2, minimal=True, coupled=True)
+SEARCH = Traits(BOTH, access="score", minimal=True, single=True, signal=True)
+BRENDEL_BETHGE = Traits(L2, minimal=True, single=True, signal=True, refused=NUMBA)
+NOISE = Traits(L2, access="score", coupled=True, targeted="never")
+LINF_NOISE = replace(NOISE, norms=LINF, loose=True)  # scaled by its largest value, not its largest size
+CONTRAST = replace(SEARCH, targeted="never")
+LINF_STEPS = Traits(coupled=True)  # by a random start, drawn by place
+L2_STEPS = replace(LINF_STEPS, norms=L2)
+L1_STEPS = Traits(refused="its budget is an L1 norm, and no threat here has one")
 
 TABLE: Mapping[str, Traits] = {
     "BinarizationRefinementAttack": Traits(refused="it only refines the adversarial signals of another attack"),
     "BinarySearchContrastReductionAttack": CONTRAST,
-    "BoundaryAttack": SEARCH,
-    "DDNAttack": Traits(("l2",), minimal=True),
+    "BoundaryAttack": replace(SEARCH, norms=L2),
+    "DDNAttack": Traits(L2, minimal=True),
     "DatasetAttack": Traits(refused="it replaces a signal by one of another class and keeps to no size"),
     "EADAttack": MINIMAL_L1,
     "GaussianBlurAttack": Traits(refused="it blurs images of two dimensions"),
     "GenAttack": Traits(access="score", single=True, targeted="only"),
-    "HopSkipJumpAttack": Traits(BOTH, access="score", minimal=True, single=True, signal=True),
+    "HopSkipJumpAttack": SEARCH,
     "InversionAttack": CONTRAST,
-    "L0BrendelBethgeAttack": Traits(("l2",), minimal=True, single=True, signal=True, refused=NUMBA),
+    "L0BrendelBethgeAttack": BRENDEL_BETHGE,
     "L0FMNAttack": Traits(refused="foolbox cannot reduce L0 norms yet"),
-    "L1AdamBasicIterativeAttack": _l1(),
-    "L1AdamProjectedGradientDescentAttack": _l1(),
-    "L1BasicIterativeAttack": _l1(),
-    "L1BrendelBethgeAttack": Traits(("l2",), minimal=True, single=True, signal=True, refused=NUMBA),
+    "L1AdamBasicIterativeAttack": L1_STEPS,
+    "L1AdamProjectedGradientDescentAttack": L1_STEPS,
+    "L1BasicIterativeAttack": L1_STEPS,
+    "L1BrendelBethgeAttack": BRENDEL_BETHGE,
     "L1FMNAttack": MINIMAL_L1,
-    "L1FastGradientAttack": _l1(),
-    "L1MomentumIterativeFastGradientMethod": _l1(),
-    "L1ProjectedGradientDescentAttack": _l1(),
-    "L2AdamBasicIterativeAttack": steps("l2"),
-    "L2AdamProjectedGradientDescentAttack": steps("l2"),
+    "L1FastGradientAttack": L1_STEPS,
+    "L1MomentumIterativeFastGradientMethod": L1_STEPS,
+    "L1ProjectedGradientDescentAttack": L1_STEPS,
+    "L2AdamBasicIterativeAttack": L2_STEPS,
+    "L2AdamProjectedGradientDescentAttack": L2_STEPS,
     "L2AdditiveGaussianNoiseAttack": NOISE,
     "L2AdditiveUniformNoiseAttack": NOISE,
-    "L2BasicIterativeAttack": steps("l2"),
-    "L2BrendelBethgeAttack": Traits(("l2",), minimal=True, single=True, signal=True, refused=NUMBA),
-    "L2CarliniWagnerAttack": Traits(("l2",), minimal=True, coupled=True),
+    "L2BasicIterativeAttack": L2_STEPS,
+    "L2BrendelBethgeAttack": BRENDEL_BETHGE,
+    "L2CarliniWagnerAttack": Traits(L2, minimal=True, coupled=True),
     "L2ClippingAwareAdditiveGaussianNoiseAttack": NOISE,
     "L2ClippingAwareAdditiveUniformNoiseAttack": NOISE,
     "L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack": NOISE,
     "L2ClippingAwareRepeatedAdditiveUniformNoiseAttack": NOISE,
-    "L2ContrastReductionAttack": Traits(("l2",), access="score", single=True, signal=True, targeted="never"),
-    "L2DeepFoolAttack": Traits(("l2",), minimal=True, coupled=True, targeted="never"),
-    "L2FMNAttack": Traits(("l2",), minimal=True),
-    "L2FastGradientAttack": steps("l2", targeted="never"),
-    "L2MomentumIterativeFastGradientMethod": steps("l2"),
-    "L2ProjectedGradientDescentAttack": steps("l2"),
+    "L2ContrastReductionAttack": replace(CONTRAST, norms=L2, minimal=False),
+    "L2DeepFoolAttack": Traits(L2, minimal=True, coupled=True, targeted="never"),
+    "L2FMNAttack": Traits(L2, minimal=True),
+    "L2FastGradientAttack": replace(L2_STEPS, targeted="never"),
+    "L2MomentumIterativeFastGradientMethod": L2_STEPS,
+    "L2ProjectedGradientDescentAttack": L2_STEPS,
     "L2RepeatedAdditiveGaussianNoiseAttack": NOISE,
     "L2RepeatedAdditiveUniformNoiseAttack": NOISE,
     "LInfFMNAttack": Traits(minimal=True),
-    "LinearSearchBlendedUniformNoiseAttack": Traits(
-        BOTH, access="score", minimal=True, single=True, signal=True, targeted="never"
-    ),
+    "LinearSearchBlendedUniformNoiseAttack": CONTRAST,
     "LinearSearchContrastReductionAttack": CONTRAST,
-    "LinfAdamBasicIterativeAttack": steps("linf"),
-    "LinfAdamProjectedGradientDescentAttack": steps("linf"),
+    "LinfAdamBasicIterativeAttack": LINF_STEPS,
+    "LinfAdamProjectedGradientDescentAttack": LINF_STEPS,
     "LinfAdditiveUniformNoiseAttack": LINF_NOISE,
-    "LinfBasicIterativeAttack": steps("linf"),
+    "LinfBasicIterativeAttack": LINF_STEPS,
     "LinfDeepFoolAttack": Traits(minimal=True, coupled=True, targeted="never"),
-    "LinfFastGradientAttack": steps("linf", targeted="never"),
-    "LinfMomentumIterativeFastGradientMethod": steps("linf"),
-    "LinfProjectedGradientDescentAttack": steps("linf"),
+    "LinfFastGradientAttack": replace(LINF_STEPS, targeted="never"),
+    "LinfMomentumIterativeFastGradientMethod": LINF_STEPS,
+    "LinfProjectedGradientDescentAttack": LINF_STEPS,
     "LinfRepeatedAdditiveUniformNoiseAttack": LINF_NOISE,
-    "LinfinityBrendelBethgeAttack": Traits(minimal=True, single=True, signal=True, refused=NUMBA),
-    "NewtonFoolAttack": Traits(("l2",), minimal=True, signal=True, targeted="never"),
+    "LinfinityBrendelBethgeAttack": replace(BRENDEL_BETHGE, norms=LINF),
+    "NewtonFoolAttack": Traits(L2, minimal=True, signal=True, targeted="never"),
     "PointwiseAttack": Traits(refused="foolbox's own code misses a part of it (PointwiseAttack._distance)"),
-    "SaltAndPepperNoiseAttack": Traits(
-        ("l2",), access="score", minimal=True, single=True, signal=True, image=True, targeted="never"
-    ),
-    "SparseL1DescentAttack": _l1(),
+    "SaltAndPepperNoiseAttack": replace(CONTRAST, norms=L2, image=True),
+    "SparseL1DescentAttack": L1_STEPS,
     "SpatialAttack": Traits(refused="it turns and shifts images of two dimensions and keeps to no size"),
-    "VirtualAdversarialAttack": Traits(("l2",), coupled=True, targeted="never", more=(Parameter("steps", 10, "int"),)),
+    "VirtualAdversarialAttack": Traits(L2, coupled=True, targeted="never", more=(Parameter("steps", 10, "int"),)),
 }
 """All attacks of foolbox 3.3."""
 
@@ -120,13 +111,19 @@ ALIASES = {
 class FoolboxAttack(Foreign):
     """An attack of foolbox."""
 
+    lengths: ClassVar[frozenset[str]] = frozenset({"abs_stepsize"})
+
     def ask(self, question: Question) -> Tensor:
         import foolbox
 
         u = picture(question.u) if self.traits.image else question.u
         model = foolbox.PyTorchModel(question.tap, bounds=(0, 1), device=u.device)
         goal = foolbox.criteria.TargetedMisclassification if question.targeted else foolbox.criteria.Misclassification
-        attack = getattr(foolbox.attacks, type(self).__name__)(**self._arguments(question))
+        host = {
+            "distance": foolbox.distances.linf if question.norm == "linf" else foolbox.distances.l2,
+            "constraint": question.norm,
+        }
+        attack = getattr(foolbox.attacks, type(self).__name__)(**self.arguments(question, host))
         more: dict[str, Any] = {} if self.minimal else {"epsilon": question.eps}
         if "init_attack" in self.given and self.traits.single:
             start = self._start(model, u, goal(question.label))
@@ -134,15 +131,6 @@ class FoolboxAttack(Foreign):
                 return u
             more["starting_points"] = start
         return attack.run(model, u, goal(question.label), **more)
-
-    def _arguments(self, question: Question) -> dict[str, Any]:
-        import foolbox
-
-        host = {
-            "distance": foolbox.distances.linf if question.norm == "linf" else foolbox.distances.l2,
-            "constraint": question.norm,
-        }
-        return dict(question.parameters) | {name: value for name, value in host.items() if name in self.given}
 
     def _start(self, model: Any, u: Tensor, criterion: Any) -> Tensor | None:
         """An adversarial signal to start a search from, as foolbox itself looks for it; None if there is none.
@@ -158,13 +146,10 @@ class FoolboxAttack(Foreign):
         return start if bool(foolbox.attacks.base.get_is_adversarial(criterion, model)(start).all()) else None
 
 
-ATTACKS = offered(
-    FoolboxAttack, "foolbox", "foolbox", "attacks", TABLE, "install it with `pip install 'ecgbench[foolbox]'`"
-)
-globals().update({name: type(attack) for name, attack in ATTACKS.items()})  # where pickle looks for their classes
+ATTACKS = offered(FoolboxAttack, FOOLBOX, TABLE, ALIASES)
+globals().update({type(attack).__name__: type(attack) for attack in ATTACKS.values()})  # where pickle looks for them
 
 
 @hookimpl
 def attacks() -> Mapping[str, Attack]:
-    names = {name: name for name in ATTACKS} | {alias: name for alias, name in ALIASES.items() if name in ATTACKS}
-    return {f"foolbox.{name}": ATTACKS[of] for name, of in names.items()}
+    return ATTACKS

@@ -11,71 +11,30 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from math import prod, sqrt
+from math import sqrt
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ecgbench.data import Task
 from ecgbench.errors import ContractError, EcgbenchError
-from ecgbench.interfaces import Attack
+from ecgbench.interfaces import Attack, Determinism
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Norm, Threat
 from ecgbench.trial import Trial
 from ecgbench_plugins.attacks.foreign_isolation import isolated, seed_generators
 from ecgbench_plugins.attacks.foreign_signature import Parameter, constructors
-from ecgbench_plugins.attacks.foreign_view import ROUNDING, Tap, View, ball_view, bounded, groups, signal_view
+from ecgbench_plugins.attacks.foreign_traits import Traits
+from ecgbench_plugins.attacks.foreign_view import ROUNDING, Tap, View, ball_view, groups, signal_view
 
 OVERSHOOT = 1e-4  # of eps: what rounding in a library may cost; more is a fault of the adapter
-BOTH: tuple[Norm, ...] = ("linf", "l2")
 HOSTS = {
     *("model", "classifier", "estimator", "eps", "max_epsilon", "norm", "constraint", "distance", "minimal", "mask"),
     *("targeted", "n_classes", "seed", "batch_size", "channel_axis", "verbose", "summary_writer", "tensorboard"),
 }
 """Parameters that the host sets: the ball gives the size, the trial the batch, the keyed stream the seed."""
-
-SHAPES = {
-    "any": "samples of any shape",
-    "image": "images (channels, height, width)",
-    "square": "square images (channels, side, side)",
-    "colour": "square images of 3 channels",
-}
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What an adapter must know of one attack.
-
-    `norms` it is made for (a perturbation of minimal L0 or L1 norm stands under l2). `minimal`: it has no budget
-    and its answer is clipped to each ball. `single`: it picks rows of the batch, so it gets them one by one.
-    `coupled`: rows of one call share draws or a stop. `seedable`: its draws come from the global generators.
-    `signal`: it needs the signal itself, not the ball (a search that starts far away). `inner`: see
-    `signal_view`. `image`: it indexes channels, height and width. `targeted`, `classes`: what goals it serves.
-    `most`: values a sample may have. `shape`: the sample shape it asks for. `lengths`: parameters that are sizes
-    of a perturbation. `positive`: see `Tap`. `loose`: the library itself goes beyond its budget, so the answer is
-    clipped. `more`: parameters of ours. `refused` says why it cannot run at all.
-    """
-
-    norms: tuple[Norm, ...] = ("linf",)
-    access: Literal["gradient", "score"] = "gradient"
-    minimal: bool = False
-    single: bool = False
-    coupled: bool = False
-    seedable: bool = True
-    signal: bool = False
-    inner: bool = False
-    image: bool = False
-    targeted: Literal["also", "never", "only"] = "also"
-    classes: int = 2
-    most: int | None = None
-    shape: Literal["any", "image", "square", "colour"] = "any"
-    lengths: frozenset[str] = frozenset()
-    positive: bool = False
-    loose: bool = False
-    more: tuple[Parameter, ...] = ()
-    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +61,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Foreign(Attack):
-    """An attack of another library; `library` is its name and version, part of every result's identity."""
+    """An attack of another library; `library` is its name and version, part of every result's identity.
+
+    `given` are the parameters of its constructor, `lengths` those that are sizes of a perturbation.
+    """
 
     library: str = field(default="", kw_only=True)
 
@@ -110,48 +72,37 @@ class Foreign(Attack):
     given: ClassVar[Mapping[str, Parameter]]
     called: ClassVar[str]
     installed: ClassVar[str]
+    lengths: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         if self.library != self.installed:
             raise ValueError(f"{self.library} given; installed is {self.installed}")
+        for name, value in self._own().items():
+            if name in self.lengths and value is not None and value <= 0:
+                raise ValueError(f"{name}={value} given; expected a size above 0")
+            if self.given[name].kind == "int" and value < 1 <= self.given[name].default:
+                raise ValueError(f"{name}={value} given; expected 1 or more")
 
     @property
-    def determinism(self) -> Literal["sample", "chunk", "none"]:
-        """What fixes an answer: the seed and the sample, its chunk besides, or nothing."""
-        if not self.traits.seedable:
-            return "none"
-        return "chunk" if self.traits.coupled and not self.traits.single else "sample"
+    def determinism(self) -> Determinism:
+        return self.traits.determinism
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        name, _, number = self.library.partition(" ")
+        return {name: number}
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
-        traits, aimed, least, most = self.traits, threat.target is not None, self.least_classes(), self.traits.most
-        faults = {
-            f"cannot run here: {traits.refused}": traits.refused is not None,
-            f"is made for {' and '.join(traits.norms)}; this threat is {threat.norm}": threat.norm not in traits.norms,
-            "cannot aim at a target; expected a threat without one": aimed and traits.targeted == "never",
-            "can only aim at a target; expected a threat with one": not aimed and traits.targeted == "only",
-            f"needs {least} classes or more; here are {len(task.classes)}": len(task.classes) < least,
-            f"compares all pairs of values, of {most} at most; a sample here has {prod(task.shape)}": (
-                most is not None and prod(task.shape) > most
-            ),
-            f"works on {SHAPES[traits.shape]}; samples here have the shape {task.shape}": not self._fits(task.shape),
-        }
-        fault = next((words for words, true in faults.items() if true), None)
+        fault = self.traits.fault(task, threat, self.least_classes())
         return fault and f"{self.called} {fault}."
 
     def least_classes(self) -> int:
         """The number of classes that its losses need."""
         return self.traits.classes
 
-    def _fits(self, shape: tuple[int, ...]) -> bool:
-        if self.traits.shape == "any":
-            return True
-        image = len(shape) == 3 and min(shape[1:]) > 1
-        square = self.traits.shape == "image" or shape[1:2] == shape[2:]
-        return image and square and (self.traits.shape != "colour" or shape[0] == 3)
-
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         delta = torch.zeros_like(trial.batch.x)
-        wide = self.traits.signal or bounded(trial.ball)
+        wide = self.traits.signal or trial.ball.bounds is not None
         with isolated(trial.victim.module):
             for rows in groups(trial, single=self.traits.single, together=not wide):
                 delta[rows] = self._answer(trial[rows], rng.at(*trial.batch.ids[rows].tolist()), wide)
@@ -178,14 +129,17 @@ class Foreign(Attack):
             targeted=not trial.aim.leave,
             norm=trial.ball.norm,
             eps=view.eps,
-            parameters={name: self._parameter(name, view) for name in self.given if name in self.__dataclass_fields__},
+            parameters={name: self._parameter(name, value, view) for name, value in self._own().items()},
             seed=rng.seed % 2**31,
         )
 
-    def _parameter(self, name: str, view: View) -> Any:
+    def _own(self) -> dict[str, Any]:
+        """The parameters that are the caller's to choose, by name."""
+        return {name: getattr(self, name) for name in self.given if name in self.__dataclass_fields__}
+
+    def _parameter(self, name: str, value: Any, view: View) -> Any:
         """A parameter as the library takes it: lengths, given in the unit of eps, in its own coordinates."""
-        value = getattr(self, name)
-        if name not in self.traits.lengths:
+        if name not in self.lengths:
             return value
         if value is not None:
             return float((view.trial.ball.length(value) / view.width).flatten()[0])
@@ -201,38 +155,58 @@ class Foreign(Attack):
             worst = float((over / ball.eps.flatten()).amax())
             raise ContractError(self, "a perturbation inside the ball", f"one {worst:.3g} eps outside")
 
+    def arguments(self, question: Question, host: Mapping[str, Any]) -> dict[str, Any]:
+        """What its constructor is called with: the caller's parameters, and of the host's those that it has."""
+        return dict(question.parameters) | {name: value for name, value in host.items() if name in self.given}
+
     def ask(self, question: Question) -> Tensor:
         """Run the library's attack: its u (n, *shape), still unjudged."""
         raise NotImplementedError
 
 
-def offered(
-    base: type[Foreign], package: str, distribution: str, folder: str, table: Mapping[str, Traits], advice: str
-) -> dict[str, Foreign]:
-    """One value for every attack of the table that the installed library has, by class name.
+@dataclass(frozen=True)
+class Library:
+    """Where a library's attacks are found: its package, the folder of their classes there, its distribution.
 
-    Their classes are dataclasses made from the constructors in `folder`, members of the module of `base`.
-    Raises EcgbenchError where the library is not installed, with the `advice` for it.
+    `advice` says how to install it.
     """
-    spec = importlib.util.find_spec(package)
+
+    package: str
+    folder: str
+    distribution: str
+    advice: str
+
+
+def offered(
+    base: type[Foreign], library: Library, table: Mapping[str, Traits], aliases: Mapping[str, str]
+) -> dict[str, Foreign]:
+    """One value for every attack of the table that the installed library has, by name; `aliases` are second names.
+
+    Their classes are dataclasses made from the library's constructors, members of the module of `base`.
+    Raises EcgbenchError where the library is not installed.
+    """
+    spec = importlib.util.find_spec(library.package)
     try:
-        installed = f"{package} {version(distribution)}"
+        installed = f"{library.package} {version(library.distribution)}"
     except PackageNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise EcgbenchError(f"{distribution} is not installed; {advice}.")
-    found = constructors(Path(spec.origin).parent / folder, table)
-    return {name: _made(base, name, table[name], package, installed, given)() for name, given in found.items()}
+        raise EcgbenchError(f"{library.distribution} is not installed; {library.advice}.")
+    found = constructors(Path(spec.origin).parent / library.folder, table)
+    values = {name: _made(base, f"{library.package}.{name}", table[name], installed, found[name])() for name in found}
+    values |= {alias: values[name] for alias, name in aliases.items() if name in values}
+    return {f"{library.package}.{name}": value for name, value in values.items()}
 
 
 def _made(
-    base: type[Foreign], name: str, traits: Traits, package: str, installed: str, given: tuple[Parameter, ...]
+    base: type[Foreign], called: str, traits: Traits, installed: str, given: tuple[Parameter, ...]
 ) -> type[Foreign]:
     """The dataclass of one attack; its fields are the parameters that are the caller's to choose."""
+    name, lengths = called.rpartition(".")[2], base.lengths | traits.lengths
     own = {each.name: each for each in (*given, *traits.more)}
     parts: list[tuple[str, Any, Any]] = []
     for each in own.values():
-        if each.name in traits.lengths:
+        if each.name in lengths:
             parts.append((each.name, "float | None", field(default=None)))
         elif each.name not in HOSTS and each.kind is not None:
             parts.append((each.name, each.kind, field(default=each.default)))
@@ -241,8 +215,9 @@ def _made(
         "__module__": base.__module__,
         "traits": traits,
         "given": own,
-        "called": f"{package}.{name}",
+        "called": called,
         "installed": installed,
+        "lengths": lengths,
         "access": traits.access,
         "minimal": traits.minimal,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 CLASS = re.compile(r"^class (\w+)(?:\((.*?)\))?:(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 INIT = re.compile(r"^    def __init__(\(.*?\))[^()\n]*:[^\n]*$", re.MULTILINE | re.DOTALL)
+HOLDERS = {"Callable", "Dict", "Iterable", "List", "Sequence", "Tuple", "dict", "list", "tuple"}
 WHOLE = {"c", "kappa", "lam", "scale", "confidence"}  # numbers whose default only happens to be whole
 
 
@@ -76,5 +77,5 @@ def _kind(argument: ast.arg, default: Any) -> str | None:
     kinds = {"bool": "bool", "float": "float", "int": "int", "str": "str", "Literal": "str"}
     written = "" if argument.annotation is None else ast.unparse(argument.annotation)
     words = ["float"] if argument.arg in WHOLE else [*re.findall(r"\w+", written), type(default).__name__]
-    kind = next((kinds[word] for word in kinds if word in words), None)
+    kind = None if HOLDERS & set(words) else next((kinds[word] for word in kinds if word in words), None)
     return kind if kind is None or default is not None else f"{kind} | None"

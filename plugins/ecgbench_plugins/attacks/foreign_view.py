@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from ecgbench.errors import ContractError
-from ecgbench.threat import Ball
 from ecgbench.trial import Trial
 
 ROUNDING = 1e-6  # of the width: how far float32 coordinates may miss a wall
@@ -48,7 +47,7 @@ class View:
 
 def ball_view(trial: Trial) -> View:
     """The ball itself as the cube [0, 1], the clean signal in its middle: no step is lost to the range of the
-    signal, and rows of different eps look alike. Only where the task's bounds do not bind.
+    signal, and rows of different eps look alike. Only where no bounds bind.
     """
     return View(trial, torch.full_like(trial.batch.x, 0.5), 2 * trial.ball.eps, 0.5)
 
@@ -56,23 +55,15 @@ def ball_view(trial: Trial) -> View:
 def signal_view(trial: Trial, inner: bool = False) -> View:
     """The signals as they are, their range scaled to [0, 1], for rows of one eps.
 
-    The range is as wide as the ball leaves it: up to the task's bounds where these bind, else the signals' own
-    plus eps. `inner` keeps the signals in [0.05, 0.95], for attacks that cannot leave the edge.
+    The range is that of the task where its bounds bind, else that of these rows plus eps. `inner` keeps the
+    signals in [0.05, 0.95], for attacks that cannot leave the edge.
     """
-    x, ball = trial.batch.x, trial.ball
-    low = float((x + torch.maximum(ball.low, -ball.eps)).amin())
-    high = float((x + torch.minimum(ball.high, ball.eps)).amax())
+    x, eps = trial.batch.x, float(trial.ball.eps.flatten()[0])
+    low, high = trial.ball.bounds or (float(x.amin()) - eps, float(x.amax()) + eps)
     if inner:
         low, high = low - (high - low) / 18, high + (high - low) / 18
     width = high - low
-    origin = ((x - low) / width).clamp(0, 1)
-    return View(trial, origin, torch.full_like(ball.eps, width), float(ball.eps.flatten()[0]) / width)
-
-
-def bounded(ball: Ball) -> bool:
-    """Whether the task's bounds cut into the ball of any row."""
-    cut = (ball.low > -ball.eps) | (ball.high < ball.eps)
-    return bool((cut if ball.free is None else cut & ball.free).any())
+    return View(trial, ((x - low) / width).clamp(0, 1), torch.full_like(trial.ball.eps, width), eps / width)
 
 
 def groups(trial: Trial, *, single: bool, together: bool) -> Iterator[Tensor]:

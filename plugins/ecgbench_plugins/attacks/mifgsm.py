@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,9 @@ class MIFGSM(Attack):
 
     def reach(self, eps: float) -> float | None:
         return self.steps * self.rel_step * eps
+
+    def longer(self) -> Attack:
+        return replace(self, steps=2 * self.steps)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         start = torch.zeros_like(trial.batch.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -31,7 +31,8 @@ class PGD(Attack):
     `loss`: "ce", "margin" (best other logit minus the true one), or "targeted-margin", the margin toward every
     other class in turn, likeliest first (with a target: that one). `update=adamax` feeds the gradient's sign
     to Adamax, a momentum-sign step (Ma and Liang 2020, as coded); L-inf only. The margin of a target is its
-    least lead over several rivals: its gradient jumps between them and is averaged over steps.
+    least lead over several rivals: its gradient jumps between them and is averaged over steps. `eot` draws of a
+    randomised victim make one answer.
     """
 
     steps: int = 40
@@ -41,10 +42,11 @@ class PGD(Attack):
     start: Literal["random", "zero"] = "random"
     restarts: int = 1
     update: Literal["plain", "adamax"] = "plain"
+    eot: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"steps={self.steps}, restarts={self.restarts} given; expected 1 or more")
+        if min(self.steps, self.restarts, self.eot) < 1:
+            raise ValueError(f"steps={self.steps}, restarts={self.restarts}, eot={self.eot} given; expected 1 or more")
         if (self.rel_step if self.abs_step is None else self.abs_step) <= 0:
             raise ValueError("a step of 0 or less given; expected a positive one")
 
@@ -55,6 +57,9 @@ class PGD(Attack):
 
     def reach(self, eps: float) -> float | None:
         return self.steps * (self.rel_step * eps if self.abs_step is None else self.abs_step)
+
+    def longer(self) -> Attack:
+        return replace(self, steps=2 * self.steps)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         return in_turn(trial, self._descents(trial, rng))

@@ -29,11 +29,11 @@ class SAP(Attack):
     """SAP of Han et al. 2020 (Nature Medicine 26, 360; arXiv 1905.05163): delta = S(theta), theta in the ball.
 
     S is the mean of Gaussian kernels of all `sizes` and `sigmas`, in samples at 300 Hz, along the last axis. They
-    are scaled to `rate` in Hz, which should be that of the dataset: left alone, they are the published ones in
-    samples. The taps are 0 or more and sum to 1, so delta is no larger than theta, in L-inf and in L2; it is cut
-    off at the mask and the bounds. theta starts from `rough` steps of PGD, which are not smooth and count as no
-    answer, and takes `steps` steps up the gradient through S, of `rel_step * eps`, or of `abs_step` in the unit of
-    eps. No random start; a smooth perturbation is less than the ball allows, so this is no worst case.
+    are scaled to `rate` in Hz, the dataset's sampling rate by default; where it has none they are as published. The
+    taps are 0 or more and sum to 1, so delta is no larger than theta, in L-inf and in L2; it is cut off at the mask
+    and the bounds. theta starts from `rough` steps of PGD, which are not smooth and count as no answer, and takes
+    `steps` steps up the gradient through S, of `rel_step * eps`, or of `abs_step` in the unit of eps. No random
+    start; a smooth perturbation is less than the ball allows, so this is no worst case.
     """
 
     rough: int = 20
@@ -41,7 +41,7 @@ class SAP(Attack):
     rel_step: float = 0.1
     abs_step: float | None = None
     loss: Literal["ce", "margin"] = "ce"
-    rate: float = PUBLISHED
+    rate: float | None = None
     sizes: tuple[int, ...] = (5, 7, 11, 15, 19)
     sigmas: tuple[float, ...] = (1.0, 3.0, 5.0, 7.0, 10.0)
 
@@ -52,24 +52,24 @@ class SAP(Attack):
             raise ValueError("a step of 0 or less given; expected a positive one")
         if not self.sizes or any(size < 1 or size % 2 == 0 for size in self.sizes):
             raise ValueError(f"sizes {self.sizes} given; expected at least one, all of them odd")
-        if not 0 < self.rate < float("inf") or min(self.sigmas, default=0) <= 0:
-            raise ValueError(
-                f"rate={self.rate}, sigmas={self.sigmas} given; expected positive numbers, one sigma or more"
-            )
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate={self.rate} given; expected a positive number of Hz, or none for the dataset's")
+        if min(self.sigmas, default=0) <= 0:
+            raise ValueError(f"sigmas {self.sigmas} given; expected at least one, all of them positive")
 
     def reach(self, eps: float) -> float | None:
         return (self.rough + self.steps) * (self.rel_step * eps if self.abs_step is None else self.abs_step)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         loss = cross_entropy if self.loss == "ce" else margin
-        smooth = partial(_smoothed, taps=self.taps().to(trial.batch.x.device))
+        smooth = partial(_smoothed, taps=self.taps(trial.rate).to(trial.batch.x.device))
         theta = self._roughly(trial, loss)
         step = partial(self._step, smooth=smooth)
         return descend(trial, trial.ball.project(smooth(theta)), loss, step, self.steps, (theta,))
 
-    def taps(self) -> Tensor:
-        """S as one kernel: an odd number of taps, the middle one on the sample itself."""
-        samples = self.rate / PUBLISHED
+    def taps(self, rate: float | None = None) -> Tensor:
+        """S at a dataset's `rate` as one kernel: an odd number of taps, the middle one on the sample itself."""
+        samples = (self.rate or rate or PUBLISHED) / PUBLISHED
         halves = [max(0, round((size * samples - 1) / 2)) for size in self.sizes]
         place = torch.arange(-max(halves), max(halves) + 1, dtype=torch.float64)
         total = torch.zeros_like(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import ClassVar, Literal
@@ -49,6 +49,9 @@ class SPSA(Attack):
 
     def reach(self, eps: float) -> float | None:
         return self.steps * (self.rel_step * eps if self.abs_step is None else self.abs_step)
+
+    def longer(self) -> Attack:
+        return replace(self, steps=2 * self.steps)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         start = trial.ball.sample(trial.batch.ids, trial.shape, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Literal
 
@@ -43,6 +43,9 @@ class Square(Attack):
             raise ValueError(
                 f"queries={self.queries}, p_init={self.p_init} given; expected 2 or more, a share above 0 and up to 1"
             )
+
+    def longer(self) -> Attack:
+        return replace(self, queries=2 * self.queries)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         """The first query is the start, the last one presents the answer."""

@@ -46,10 +46,15 @@ class Strict(Attack):
     margin of that one. Steps of each descent, starts (PGD on the cross-entropy has one) and queries of Square:
     `budget=quick` 20, 1, 200; `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component
     that felled each sample. Every component draws as it would alone, so `standard` fells whatever `pgd100`,
-    `apgd`, `apgd-margin` or `square` fells.
+    `apgd`, `apgd-margin` or `square` fells. `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
+    eot: int = 1
+
+    def __post_init__(self) -> None:
+        if self.eot < 1:
+            raise ValueError(f"eot={self.eot} given; expected 1 or more")
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         return in_turn(trial, self._parts(rng))

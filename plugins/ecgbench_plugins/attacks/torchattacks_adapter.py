@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,60 +13,57 @@ from ecgbench.data import Task
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Attack
 from ecgbench.threat import Threat
-from ecgbench_plugins.attacks.foreign import BOTH, Foreign, Question, Traits, offered
+from ecgbench_plugins.attacks.foreign import Foreign, Library, Question, offered
 from ecgbench_plugins.attacks.foreign_signature import Parameter
+from ecgbench_plugins.attacks.foreign_traits import BOTH, L2, Traits
 from ecgbench_plugins.attacks.foreign_view import picture
 
-ALPHA = frozenset({"alpha"})
-SQUARES = "it resizes square images and crops them"
-
-
-def steps(**more: Any) -> Traits:
-    """An L-inf attack of gradient steps: rows stay in order, `alpha` is a length."""
-    return Traits(**{"image": True, "lengths": ALPHA, **more})
-
+TORCHATTACKS = Library(
+    package="torchattacks",
+    folder=".",
+    distribution="torchattacks",
+    advice="install it with `pip install --no-deps torchattacks==3.5.1`, without which pip would replace torch",
+)
 
 TABLE: Mapping[str, Traits] = {
-    "APGD": Traits(BOTH, single=True, image=True, targeted="never"),
-    "APGDT": Traits(BOTH, single=True, image=True, targeted="never", classes=4),
-    "AutoAttack": Traits(
-        BOTH, single=True, image=True, targeted="never", classes=4, more=(Parameter("steps", 100, "int"),)
-    ),
-    "BIM": steps(),
-    "CW": Traits(("l2",), minimal=True, coupled=True, image=True, inner=True, positive=True),
-    "DIFGSM": steps(coupled=True, shape="square", signal=True),
-    "DeepFool": Traits(("l2",), minimal=True, single=True, image=True, targeted="never"),
-    "EADEN": Traits(("l2",), minimal=True, coupled=True, image=True, positive=True),
-    "EADL1": Traits(("l2",), minimal=True, coupled=True, image=True, positive=True),
-    "EOTPGD": steps(coupled=True),
-    "FAB": Traits(BOTH, single=True, image=True, targeted="never"),
-    "FFGSM": steps(coupled=True),
-    "FGSM": Traits(image=True),
-    "GN": Traits(BOTH, access="score", minimal=True, coupled=True, image=True, targeted="never"),
-    "JSMA": Traits(("l2",), minimal=True, single=True, image=True, signal=True, most=2048),
-    "Jitter": steps(coupled=True),
+    "APGD": Traits(BOTH, single=True, targeted="never"),
+    "APGDT": Traits(BOTH, single=True, targeted="never", classes=4),
+    "AutoAttack": Traits(BOTH, single=True, targeted="never", classes=4, more=(Parameter("steps", 100, "int"),)),
+    "BIM": Traits(),
+    "CW": Traits(L2, minimal=True, coupled=True, inner=True, positive=True),
+    "DIFGSM": Traits(coupled=True, shape="square", signal=True),
+    "DeepFool": Traits(L2, minimal=True, single=True, targeted="never"),
+    "EADEN": Traits(L2, minimal=True, coupled=True, positive=True),
+    "EADL1": Traits(L2, minimal=True, coupled=True, positive=True),
+    "EOTPGD": Traits(coupled=True),
+    "FAB": Traits(BOTH, single=True, targeted="never"),
+    "FFGSM": Traits(coupled=True),
+    "FGSM": Traits(),
+    "GN": Traits(BOTH, access="score", minimal=True, coupled=True, targeted="never"),
+    "JSMA": Traits(L2, minimal=True, single=True, signal=True, most=2048),
+    "Jitter": Traits(coupled=True),
     "LGV": Traits(refused="it trains further networks on a data loader of its own"),
-    "MIFGSM": steps(),
-    "NIFGSM": steps(),
-    "OnePixel": Traits(("l2",), access="score", minimal=True, single=True, image=True, signal=True),
-    "PGD": steps(coupled=True),
-    "PGDL2": steps(norms=("l2",), coupled=True),
-    "PGDRS": steps(single=True, coupled=True),
-    "PGDRSL2": steps(norms=("l2",), single=True, coupled=True),
-    "PIFGSM": Traits(shape="colour", image=True, signal=True, coupled=True, targeted="never"),
-    "PIFGSMPP": Traits(shape="colour", image=True, signal=True, coupled=True),
-    "Pixle": Traits(("l2",), access="score", minimal=True, single=True, image=True, signal=True, shape="image"),
-    "RFGSM": steps(coupled=True),
-    "SINIFGSM": steps(signal=True),
-    "SPSA": Traits(access="score", single=True, image=True, lengths=frozenset({"delta", "lr"})),
-    "SparseFool": Traits(("l2",), minimal=True, single=True, image=True, signal=True, targeted="never"),
-    "Square": Traits(BOTH, access="score", single=True, image=True, targeted="never"),
-    "TIFGSM": steps(coupled=True, shape="colour", signal=True),
-    "TPGD": steps(coupled=True, targeted="never"),
-    "UPGD": steps(coupled=True),
-    "VANILA": Traits(BOTH, access="score", image=True, targeted="never"),
-    "VMIFGSM": steps(coupled=True),
-    "VNIFGSM": steps(coupled=True),
+    "MIFGSM": Traits(),
+    "NIFGSM": Traits(),
+    "OnePixel": Traits(L2, access="score", minimal=True, single=True, signal=True),
+    "PGD": Traits(coupled=True),
+    "PGDL2": Traits(L2, coupled=True),
+    "PGDRS": Traits(single=True, coupled=True),
+    "PGDRSL2": Traits(L2, single=True, coupled=True),
+    "PIFGSM": Traits(shape="colour", signal=True, coupled=True, targeted="never"),
+    "PIFGSMPP": Traits(shape="colour", signal=True, coupled=True),
+    "Pixle": Traits(L2, access="score", minimal=True, single=True, signal=True, shape="image"),
+    "RFGSM": Traits(coupled=True),
+    "SINIFGSM": Traits(signal=True),
+    "SPSA": Traits(access="score", single=True, lengths=frozenset({"delta", "lr"})),
+    "SparseFool": Traits(L2, minimal=True, single=True, signal=True, targeted="never"),
+    "Square": Traits(BOTH, access="score", single=True, targeted="never"),
+    "TIFGSM": Traits(coupled=True, shape="colour", signal=True),
+    "TPGD": Traits(coupled=True, targeted="never"),
+    "UPGD": Traits(coupled=True),
+    "VANILA": Traits(BOTH, access="score", targeted="never"),
+    "VMIFGSM": Traits(coupled=True),
+    "VNIFGSM": Traits(coupled=True),
 }
 """All attacks of torchattacks 3.5.1 but MultiAttack, which is made of attacks and not of numbers."""
 
@@ -74,6 +71,8 @@ TABLE: Mapping[str, Traits] = {
 @dataclass(frozen=True)
 class TorchAttack(Foreign):
     """An attack of torchattacks; it sees images, a lead being a channel of height 1."""
+
+    lengths: ClassVar[frozenset[str]] = frozenset({"alpha"})
 
     def least_classes(self) -> int:
         loss, version = getattr(self, "loss", ""), getattr(self, "version", "")
@@ -89,11 +88,13 @@ class TorchAttack(Foreign):
         import torchattacks
 
         name = type(self).__name__
-        attack = getattr(torchattacks, name)(question.tap, **self._arguments(question))
-        if name == "AutoAttack":  # as shipped its parts take 10 steps each, whatever the reference says
+        arguments = self.arguments(question, self._host(question))
+        steps = arguments.pop("steps") if name == "AutoAttack" else None
+        attack = getattr(torchattacks, name)(question.tap, **arguments)
+        if steps is not None:  # as shipped its parts take 10 steps each, whatever the reference says
             for part in attack._autoattack.attacks:
                 if hasattr(part, "steps"):
-                    part.steps = question.parameters["steps"]
+                    part.steps = steps
         label = question.label
         if name == "JSMA" and not question.targeted:
             label = (label + 1) % question.classes()  # its own way of leaving a class, which takes 10 for granted
@@ -102,32 +103,20 @@ class TorchAttack(Foreign):
         answer = attack(picture(question.u), label)
         return answer if isinstance(answer, Tensor) else torch.as_tensor(answer)
 
-    def _arguments(self, question: Question) -> dict[str, Any]:
-        """The constructor's arguments: the caller's and the host's."""
-        host = {
+    def _host(self, question: Question) -> dict[str, Any]:
+        return {
             "eps": question.eps,
             "max_epsilon": question.eps,
             "norm": "Linf" if question.norm == "linf" else "L2",
             "seed": question.seed,
+            "n_classes": question.classes() if "n_classes" in self.given else None,
         }
-        ours = {each.name for each in self.traits.more}
-        own = {name: value for name, value in question.parameters.items() if name not in ours}
-        if "n_classes" in self.given:
-            own["n_classes"] = question.classes()
-        return own | {name: value for name, value in host.items() if name in self.given}
 
 
-ATTACKS = offered(
-    TorchAttack,
-    "torchattacks",
-    "torchattacks",
-    ".",
-    TABLE,
-    "install it with `pip install --no-deps torchattacks==3.5.1`, without which pip would replace torch",
-)
-globals().update({name: type(attack) for name, attack in ATTACKS.items()})  # where pickle looks for their classes
+ATTACKS = offered(TorchAttack, TORCHATTACKS, TABLE, {})
+globals().update({type(attack).__name__: type(attack) for attack in ATTACKS.values()})  # where pickle looks for them
 
 
 @hookimpl
 def attacks() -> Mapping[str, Attack]:
-    return {f"torchattacks.{name}": attack for name, attack in ATTACKS.items()}
+    return ATTACKS

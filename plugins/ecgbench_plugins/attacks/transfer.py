@@ -11,7 +11,7 @@ from torch import Tensor
 from ecgbench.data import Task
 from ecgbench.errors import ContractError
 from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack, Defense
+from ecgbench.interfaces import Attack, Defense, Determinism
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
@@ -36,6 +36,14 @@ class Transfer(Attack):
         if self.attack.source is not None:
             raise ValueError(f"attack={self.attack!r} given; expected one that needs no second victim itself")
 
+    @property
+    def determinism(self) -> Determinism:
+        return self.attack.determinism
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        return self.attack.libraries
+
     def unfit(self, task: Task, threat: Threat) -> str | None:
         return self.attack.unfit(task, threat)
 
@@ -59,6 +67,7 @@ class Transfer(Attack):
             trial.rng.at("source"),
             watch="never" if trial.watch == "never" else "last",
             gradients_allowed=self.attack.access == "gradient",
+            rate=trial.rate,
         )
 
 

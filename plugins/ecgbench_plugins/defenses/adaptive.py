@@ -20,6 +20,8 @@ from ecgbench.training import Schedule, train
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, evaluating
 from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
+from ecgbench_plugins.defenses.recipe import Recipe, coded, convolutional
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,21 @@ class Adaptive(Schedule, Defense):
     """Madry et al. 2018, eq. 2.1, with a share `clean` of the loss on clean samples (0 is their pure form).
 
     `attack` runs unwatched inside `threat` at `eps` (unit of the threat) on every batch, in eval mode; the
-    update is made in train mode. The schedule is that of `none`.
+    update is made in train mode. The schedule is that of `none`. Over the first `warmup` epochs eps grows in
+    equal steps: epoch k of them trains at k/warmup of it. `madry` is the pure form, warmed up over 5 epochs.
+
+    `adv` holds the values of Ma and Liang 2020 (arXiv 2005.09134), eq. 11: ten sign steps of 0.01 however large
+    eps is, so that at eps 0.2 and 0.3 the attack does not cross the ball; 0.1, 0.2 and 0.3 are theirs. Its
+    `recipe=code` adds what their code does: on an MLP both losses at full weight, and dead kernels revived; on a
+    convolutional net also decay, kernels kept at unit norm, and two steps on one gradient.
     """
 
     attack: Attack = PGD(steps=10, rel_step=0.25)
     threat: Threat = Threat("linf")
     eps: float = 0.03
     clean: float = 0.5
+    warmup: int = 0
+    recipe: Recipe = "plain"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,29 +51,39 @@ class Adaptive(Schedule, Defense):
             raise EcgbenchError(
                 f"eps={self.eps}, clean={self.clean} given; expected eps above 0 and clean at least 0 and below 1."
             )
+        check_ramp(self.warmup)
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
         self.threat.check(task.physical, task.classes)
+        of_cnn = convolutional(model)
+        mechanisms = coded(self.recipe, unit_norm=of_cnn, decay=of_cnn, second_step=of_cnn)
+        before_forward, hooks = mechanisms.begin(model)
+        ramp, scale = Ramp(self.warmup), 2.0 if self.recipe == "code" and not of_cnn else 1.0
 
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
             student = Victim(module)
-            delta = self._perturb(module, batch, task, step)
+            delta = self._perturb(module, batch, ramp.share * self.eps, task, step)
+            before_forward()
             attacked = cross_entropy(student.logits(batch.x + delta, batch, step.at("attacked")), batch.y)
             if not self.clean:
-                return attacked
+                return scale * attacked
             clean = cross_entropy(student.logits(batch.x, batch, step.at("clean")), batch.y)
-            return self.clean * clean + (1 - self.clean) * attacked
+            return scale * (self.clean * clean + (1 - self.clean) * attacked)
 
-        return train(model, task, loss, self, rng, journal)
+        return train(model, task, loss, self, rng, journal, [ramp, *hooks])
 
-    def _perturb(self, module: Module, batch: Batch, task: Task, step: Keyed) -> Tensor:
-        ball = self.threat.around(batch, self.eps, task.bounds)
+    def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: Keyed) -> Tensor:
+        ball = self.threat.around(batch, eps, task.bounds)
         aim = self.threat.aim(batch.y, task.classes)
         with evaluating(module) as victim:
-            trial = Trial.begin(victim, batch, ball, aim, step.at("victim"), watch="never")
+            trial = Trial.begin(victim, batch, ball, aim, step.at("victim"), watch="never", rate=task.rate)
             return self.attack.perturb(trial, step.at("attack")).detach()
 
 
 @hookimpl
 def defenses() -> Mapping[str, Defense]:
-    return {"adaptive": Adaptive()}
+    return {
+        "adaptive": Adaptive(),
+        "madry": Adaptive(clean=0.0, warmup=5),
+        "adv": Adaptive(attack=PGD(steps=10, abs_step=0.01), threat=Threat("linf", mask=False), eps=0.1),
+    }

@@ -16,17 +16,28 @@ from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.training import Schedule, train
 from ecgbench.victim import Victim
+from ecgbench_plugins.defenses.recipe import Recipe, coded, convolutional
 
 
 @dataclass(frozen=True)
 class Standard(Schedule, Defense):
-    """Cross-entropy under the common schedule: Adamax 1e-3, balanced batches of 128, 50 epochs, last epoch."""
+    """Cross-entropy under the common schedule: Adamax 1e-3, balanced batches of 128, 50 epochs, last epoch.
+
+    `recipe=code` is "ce" of Ma and Liang 2020 (arXiv 2005.09134) as coded: decay and the revival of dead kernels
+    beside the loss, and on a convolutional net kernels kept at unit norm; text and plain are the loss alone.
+    """
+
+    recipe: Recipe = "plain"
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        mechanisms = coded(self.recipe, unit_norm=convolutional(model), decay=True)
+        before_forward, hooks = mechanisms.begin(model)
+
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+            before_forward()
             return cross_entropy(Victim(module).logits(batch.x, batch, step), batch.y)
 
-        return train(model, task, loss, self, rng, journal)
+        return train(model, task, loss, self, rng, journal, hooks)
 
 
 @hookimpl

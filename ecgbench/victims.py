@@ -1,0 +1,132 @@
+"""Trained victims: kept from an earlier run, published with a leaderboard, or trained now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load
+from torch.nn import Module
+
+from ecgbench.cell import Cell, Identity, alike, victim_identity
+from ecgbench.data import Batch
+from ecgbench.errors import ContractError
+from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal, Note
+from ecgbench.keyed import Keyed
+from ecgbench.stages import Recordings, Stages
+from ecgbench.store import Store, key_of, pack_tensors
+from ecgbench.victim import Victim, frozen
+
+STAGE = "victims"
+WEIGHTS, COST = "weights.safetensors", "cost.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any."""
+
+    victim: Victim
+    seconds: float
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
+class Victims:
+    """Where victims come from.
+
+    `published` holds those of a leaderboard: one of the same parameters, data and seed is used instead of a
+    training, even if its sources have changed since, which is said.
+    """
+
+    stages: Stages
+    recordings: Recordings
+    published: Store | None = None
+    device: str = "cpu"
+    _said: set[str] = field(default_factory=set, repr=False)
+
+    def get(self, cell: Cell, defense: Defense) -> Trained:
+        """The trained victim of a cell's dataset, model and seed under `defense`."""
+        identity = victim_identity(cell, defense, self.recordings.digest(cell.dataset))
+        ready = self._ready(identity)
+        if ready is None:
+            key, files = None, self.stages.made(STAGE, identity, lambda journal: self._train(cell, defense, journal))
+        else:
+            key, changed, files = ready
+            self._say(key, changed)
+        module = self._blank(cell, defense)
+        module.load_state_dict(load(files[WEIGHTS]))
+        seconds = float(msgspec.json.decode(files[COST])["seconds"])
+        return Trained(frozen(module.to(self.device)), seconds, key)
+
+    def there(self, identity: Identity) -> bool:
+        """Whether no training is needed."""
+        return self.stages.has(STAGE, identity) or self._ready(identity) is not None
+
+    def used(self, identity: Identity) -> Identity:
+        """The identity of the victim that stands in for `identity`: its own, or that of a published one."""
+        ready = self._ready(identity)
+        return identity if ready is None or self.published is None else dict(self.published.identities(STAGE))[ready[0]]
+
+    def publish(self, identity: Identity, checkpoints: Store) -> None:
+        """Put the victim among `checkpoints`, if it was trained here."""
+        files = self.stages.store.get(STAGE, key_of(identity))
+        if files is not None:
+            checkpoints.put(STAGE, identity, files)
+
+    def _ready(self, identity: Identity) -> tuple[str, list[str], dict[str, bytes]] | None:
+        """Key, changed sources and files of the published victim that is nearest; None where one is kept here."""
+        if self.published is None or self.stages.again or self.stages.has(STAGE, identity):
+            return None
+        for key, changed in alike(identity, self.published.identities(STAGE)):
+            files = self.published.get(STAGE, key)
+            if files is not None:
+                return key, changed, files
+        return None
+
+    def _say(self, key: str, changed: list[str]) -> None:
+        if key not in self._said:
+            since = f", trained before changes in {', '.join(changed)}" if changed else ""
+            self.stages.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
+            self._said.add(key)
+
+    def _train(self, cell: Cell, defense: Defense, journal: Journal) -> dict[str, bytes]:
+        task, rng = self.recordings.task(cell.dataset), Keyed(("train", cell.seed))
+        module = self._blank(cell, defense)
+        if defense.base is not None:
+            base = self.get(cell, defense.base).victim
+            module = defense.wrap(base.module.requires_grad_(True), task)
+        began = time.perf_counter()
+        trained = defense.fit(module.to(self.device), task, rng, journal).eval()
+        seconds = time.perf_counter() - began
+        weights = pack_tensors(trained.state_dict())
+        self._check_rebuilt(cell, defense, trained, weights)
+        return {WEIGHTS: weights, COST: msgspec.json.encode({"seconds": seconds})}
+
+    def _blank(self, cell: Cell, defense: Defense) -> Module:
+        """The architecture that `defense` trains and attacks meet, freshly initialised from the cell's seed."""
+        task = self.recordings.task(cell.dataset)
+        if defense.base is not None:
+            return defense.wrap(self._blank(cell, defense.base), task)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(Keyed(("weights", cell.seed)).seed)
+            return defense.wrap(cell.model.build(task), task)
+
+    def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
+        """What is kept is what was trained: the weights in a fresh architecture give the same logits."""
+        rebuilt = self._blank(cell, defense)
+        try:
+            rebuilt.load_state_dict(load(weights))
+        except RuntimeError as fault:
+            raise ContractError(defense, "weights that fit wrap(build(task))", str(fault).splitlines()[0]) from None
+        rows = self.recordings.task(cell.dataset).test[:16].to(self.device)
+        if not torch.equal(_logits(trained, rows), _logits(rebuilt.to(self.device), rows)):
+            raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
+
+
+def _logits(module: Module, rows: Batch) -> Any:
+    with torch.no_grad():
+        return frozen(module).logits(rows.x, rows, Keyed(("rebuilt",)))

@@ -1,0 +1,92 @@
+"""TRADES: the loss on clean samples plus how far an attack moves the predicted distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from ecgbench.data import Batch, Task
+from ecgbench.descent import State, descend
+from ecgbench.errors import EcgbenchError
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench.threat import Aim, Ball, Threat
+from ecgbench.training import Schedule, train
+from ecgbench.trial import Slope, Trial
+from ecgbench.victim import Victim, evaluating
+from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
+
+START = 0.03  # of eps: at the clean sample itself the divergence has no gradient
+
+
+@dataclass(frozen=True)
+class Trades(Schedule, Defense):
+    """CE(z(x), y) + `beta` KL(p(x) || p(x')), x' in the ball far from x in that KL; Zhang et al. 2019, eq. 5.
+
+    x' is found in eval mode by `steps` steps of `rel_step * eps` inside `threat` at `eps` (unit of the threat),
+    from Gaussian noise of 0.03 eps (their code: 0.001 for eps 0.031); both terms are then taken in train mode.
+    Over the first `warmup` epochs eps grows in equal steps. The schedule is that of `none`.
+    """
+
+    beta: float = 6.0
+    steps: int = 10
+    rel_step: float = 0.25
+    threat: Threat = Threat("linf")
+    eps: float = 0.03
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.eps < float("inf") or self.beta <= 0 or self.steps < 1 or self.rel_step <= 0:
+            raise EcgbenchError(
+                f"eps={self.eps}, beta={self.beta}, steps={self.steps}, rel_step={self.rel_step} given; "
+                "expected steps of 1 or more and the others above 0."
+            )
+        check_ramp(self.warmup)
+
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        self.threat.check(task.physical, task.classes)
+        ramp = Ramp(self.warmup)
+
+        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+            delta = self._perturb(module, batch, ramp.share * self.eps, task, step)
+            student = Victim(module)
+            clean = student.logits(batch.x, batch, step.at("clean"))
+            attacked = student.logits(batch.x + delta, batch, step.at("attacked"))
+            return cross_entropy(clean, batch.y) + self.beta * divergence(clean, attacked).mean()
+
+        return train(model, task, loss, self, rng, journal, [ramp])
+
+    def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: Keyed) -> Tensor:
+        """A perturbation (n, *shape) that moves the answer far from the clean one."""
+        ball = self.threat.around(batch, eps, task.bounds)
+        aim = self.threat.aim(batch.y, task.classes)
+        with evaluating(module) as victim:
+            trial = Trial.begin(victim, batch, ball, aim, step.at("victim"), watch="never", rate=task.rate)
+            noise = step.at("attack").normal(batch.ids, trial.shape)
+            start = ball.project(START * ball.eps * noise)
+            clean = trial.scores(start.new_zeros(()).expand_as(start))
+
+            def away(logits: Tensor, aim: Aim) -> Tensor:
+                return divergence(clean, logits)
+
+            return descend(trial, start, away, self._uphill, self.steps)
+
+    def _uphill(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+        return ball.project(delta + self.rel_step * ball.eps * ball.steepest(slope.gradient)), state
+
+
+def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
+    """KL(softmax(clean) || softmax(attacked)) of each row: two (n, classes) -> (n,), in nats."""
+    return kl_div(log_softmax(attacked, 1), log_softmax(clean, 1), reduction="none", log_target=True).sum(1)
+
+
+@hookimpl
+def defenses() -> Mapping[str, Defense]:
+    return {"trades": Trades()}
