@@ -158,6 +158,8 @@ def evaluate(
         epsilons=sizes,
         headline=decides,
         seed=seed,
+        determinism=foe.determinism,
+        libraries=foe.libraries,
     )
     identity = {
         "victim": {"data": _digest(samples), "weights": hashlib.sha256(pack_tensors(module.state_dict())).hexdigest()},

@@ -115,8 +115,9 @@ class Bench:
         except EcgbenchError as fault:
             return unscored(self._parts(cell), "failed", str(fault))
         except (Exception, SystemExit) as fault:  # a plugin may raise anything; its cell failed, the others go on
-            self.tell(Note(f"a cell failed: {type(fault).__name__}: {fault}"))
-            return unscored(self._parts(cell), "failed", f"{type(fault).__name__}: {fault}")
+            words = " ".join(f"{type(fault).__name__}: {fault}".split())
+            self.tell(Note(f"a cell failed: {words}"))
+            return unscored(self._parts(cell), "failed", words)
 
     def outcomes_of(self, record: Record) -> Outcomes | None:
         """The outcomes that a record of this store was made from."""

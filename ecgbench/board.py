@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from difflib import unified_diff
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from math import isfinite
 from pathlib import Path
 
+from ecgbench.comparison import Pair, Study, agreement, pairs, read_studies
 from ecgbench.errors import StoreError
 from ecgbench.metrics import Score
 from ecgbench.published import Published, find, place, read_published, read_results
@@ -21,7 +22,7 @@ from ecgbench.uncertainty import Spread
 from ecgbench.verification import strays, verify
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
-RESULTS, PAGE = "results", "README.md"
+RESULTS, STUDIES, PAGE = "results", "published", "README.md"
 MISSING = "—"
 REASON = 200  # characters of an error that a cell shows
 CHECKS = {
@@ -57,7 +58,8 @@ of several), — was not run.
 - *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
 strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
 - Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
-flags. `audited`: the costly checks (`--audit`) were made, too; from BATCHDEP on they are theirs. Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
+flags. `audited`: the costly checks, from BATCHDEP on in the table below, were made, too (`--audit`). \
+Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
 """
 _SYNTHETIC = """\
 # Synthetic data
@@ -66,8 +68,11 @@ _SYNTHETIC = """\
 ECG classifiers in the clinic.**"""
 
 
-def render(published: Iterable[Published]) -> str:
-    """The board of these results, whatever their order. Raises StoreError where rows cannot be compared."""
+def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str:
+    """The board of these results, whatever their order, and beside published studies.
+
+    Raises StoreError where rows cannot be compared.
+    """
     rows = list(published)
     lines = ["# Leaderboard", ""]
     if not rows:
@@ -81,12 +86,15 @@ def render(published: Iterable[Published]) -> str:
             lines += ["", _SYNTHETIC]
             made_up = True
         lines += ["", *_section(section)]
+    for study in studies:
+        lines += ["", *_study(study, [row.record for row in rows])]
     return "\n".join([*lines, ""])
 
 
 def build(leaderboard: Path) -> str:
     """The board of `leaderboard`/results. Raises StoreError for a missing leaderboard or a damaged result."""
-    return render(read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else [])
+    rows = read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
+    return render(rows, read_studies(leaderboard / STUDIES))
 
 
 def write(leaderboard: Path) -> Path:
@@ -109,7 +117,9 @@ def check(leaderboard: Path) -> list[str]:
     if unreadable:
         return faults
     try:
-        return faults + _stale(leaderboard / PAGE, render(rows), {row.record.key[:12] for row in rows})
+        return faults + _stale(
+            leaderboard / PAGE, render(rows, read_studies(leaderboard / STUDIES)), {row.record.key[:12] for row in rows}
+        )
     except StoreError as fault:
         return [*faults, str(fault)]
 
@@ -185,9 +195,55 @@ def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
         str(record.n) if record.n else MISSING,
         *scores,
         _figure(record.curve.auc) if record.curve else MISSING,
-        _marks(flags(record), record.limit, record.audited, []),
+        _marks(flags(record), record.limit, record.audited, _fixed_by(record)),
         f"[{key}]({RESULTS}/{place(record).as_posix()})",
     ]
+
+
+def _fixed_by(record: Record) -> list[str]:
+    """A mark for outcomes that another chunking, or another run, would change."""
+    return [] if record.determinism == "sample" else [f"determinism: {record.determinism}"]
+
+
+def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
+    """Published figures and ours: nothing if no row of ours stands beside them."""
+    compared = pairs(study, records)
+    whole = agreement(compared)
+    if whole is None:
+        return
+    yield f"## Beside published figures: {_text(study.name)}"
+    yield ""
+    yield f"- {_text(study.citation)}."
+    yield f"- {_text(study.dataset)}, {_text(study.threat)}, protocol {_text(study.protocol)}; ours / published."
+    yield (
+        f"- {whole.compared} of {whole.of} values stand beside ours: mean absolute difference {_figure(whole.mean)}, "
+        f"largest {_figure(whole.largest)}."
+    )
+    for table, found in groupby(compared, key=lambda pair: pair.figure.table):
+        members = list(found)
+        if (near := agreement(members)) is not None:
+            yield from ("", f"Table {_text(table)}, mean absolute difference {_figure(near.mean)}:", "")
+            yield from _compared(members)
+
+
+def _compared(members: Sequence[Pair]) -> Iterator[str]:
+    first, sizes = members[0].figure, sorted({pair.figure.eps for pair in members})
+    head = f"{_text(first.model)}, {_text(first.attack)}, {first.metric.upper()}"
+    rows = []
+    for method, found in groupby(members, key=lambda pair: pair.figure.method):
+        by_eps = {pair.figure.eps: pair for pair in found}
+        rows.append([_text(method), *(_beside(by_eps.get(eps)) for eps in sizes)])
+    yield from _table([head, *(_number(eps) for eps in sizes)], rows)
+
+
+def _beside(pair: Pair | None) -> str:
+    if pair is None:
+        return MISSING
+    return f"{_spread(pair.ours)} / {_published(pair.figure.value)}"
+
+
+def _published(value: float) -> str:
+    return format(Decimal(repr(value)).quantize(Decimal("0.01")), "f")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

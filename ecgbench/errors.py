@@ -5,7 +5,7 @@ Every error carries the exit status of the process it ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -37,15 +37,33 @@ class StoreError(EcgbenchError):
 
 
 class UnknownNameError(EcgbenchError):
-    """No such name; says the nearest one that exists, or all of them."""
+    """No such name; says the one that was meant, or those that there are."""
 
     def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = get_close_matches(given, names, n=1)
-        if near:
-            hint = f"did you mean {near[0]!r}?"
-        elif names:
-            hint = f"known: {', '.join(names)}."
-        else:
-            hint = "none is known."
-        super().__init__(f"no {kind} is named {given!r}; {hint}")
+        super().__init__(f"no {kind} is named {given!r}; {instead(given, names) if names else 'none is known.'}")
+
+
+def instead(given: str, known: Iterable[str]) -> str:
+    """What to write instead of `given`: the name that was meant, else all names that there are.
+
+    Of names such as "library.name" those of the given library alone, or of another one none but the library.
+    """
+    names = sorted(known)
+    library = given.partition(".")[0].lower() + "."
+    kin = [name for name in names if name.lower().startswith(library)]
+    near = _nearest(given, kin or names, start=len(library) if kin else 0)
+    if near is not None:
+        return f"did you mean {near!r}?"
+    parts = (name.partition(".") for name in names)
+    shown = kin or dict.fromkeys(f"{head}.*" if rest else head for head, _, rest in parts)
+    return f"known: {', '.join(shown)}."
+
+
+def _nearest(given: str, names: Sequence[str], start: int) -> str | None:
+    """Of names compared from place `start` on, in any case: the shortest that begins so, or one spelt nearly so."""
+    spelt = {name[start:].lower(): name for name in reversed(names)}
+    word = given[start:].lower()
+    begun = sorted((each for each in spelt if word and each.startswith(word)), key=len)
+    near = begun or get_close_matches(word, spelt, n=1)
+    return spelt[near[0]] if near else None

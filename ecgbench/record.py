@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ecgbench.checks import Check
 from ecgbench.errors import StoreError
+from ecgbench.interfaces import Determinism
 from ecgbench.metrics import Curve, Score
 from ecgbench.uncertainty import Uncertainty
 
@@ -50,8 +51,9 @@ class Provenance(Struct, frozen=True, kw_only=True):
 class Record(Struct, frozen=True, kw_only=True):
     """The result of one cell; fractions are 0..1, selectors are canonical, eps is in `unit`.
 
-    `scores` begins with eps 0, the clean score. `checks` lists every check made, raised or not. A record whose
-    `status` is not "ok" has an `error` and no scores.
+    `determinism` says what fixes the attack's answer for a sample beside the seed: the "sample" alone, the "chunk"
+    it was attacked in, or "none". `scores` begins with eps 0, the clean score. `checks` lists every check made,
+    raised or not. A record whose `status` is not "ok" has an `error` and no scores.
     """
 
     schema: Literal[1] = 1
@@ -61,6 +63,7 @@ class Record(Struct, frozen=True, kw_only=True):
     model: str
     defense: str
     attack: str
+    determinism: Determinism = "sample"
     threat: str
     protocol: str
     seed: int

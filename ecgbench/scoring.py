@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from platform import python_version
@@ -17,6 +18,7 @@ from ecgbench.catalog import Catalog
 from ecgbench.cell import Cell, Identity
 from ecgbench.checks import Check
 from ecgbench.data import Task
+from ecgbench.interfaces import Determinism
 from ecgbench.metrics import summarize
 from ecgbench.outcomes import Outcomes
 from ecgbench.record import Cost, Provenance, Record
@@ -36,7 +38,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Parts:
-    """A cell in words: canonical selectors by kind, who offers them, sizes, and the eps that decides."""
+    """A cell in words: canonical selectors by kind, who offers them, sizes, and the eps that decides.
+
+    `determinism` and `libraries` are those of the attack.
+    """
 
     names: dict[str, str]
     plugins: dict[str, str]
@@ -45,6 +50,8 @@ class Parts:
     physical: bool = False
     seed: int = 0
     limit: int | None = None
+    determinism: Determinism = "sample"
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cell: Cell, catalog: Catalog) -> Parts:
@@ -58,6 +65,8 @@ class Parts:
             physical=cell.threat.unit != "native",
             seed=cell.seed,
             limit=cell.limit,
+            determinism=cell.attack.determinism,
+            libraries=cell.attack.libraries,
         )
 
 
@@ -116,7 +125,7 @@ def score(
             outcomes=key_of(identity),
             data=identity["victim"]["data"],
             outcomes_digest=hashlib.sha256(packed).hexdigest(),
-            versions=versions(),
+            versions=versions() | dict(parts.libraries),
             plugins=parts.plugins,
             identity=identity,
         ),
@@ -139,6 +148,7 @@ def _frame(parts: Parts, status: Literal["ok", "failed", "skipped"], key: str) -
         model=parts.names["model"],
         defense=parts.names["defense"],
         attack=parts.names["attack"],
+        determinism=parts.determinism,
         threat=parts.names["threat"],
         protocol=parts.names["protocol"],
         seed=parts.seed,

@@ -7,15 +7,14 @@ that name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
-from ecgbench.errors import EcgbenchError
+from ecgbench.errors import EcgbenchError, instead
 from ecgbench.grammar import KEYWORDS, NAME, Selector, SelectorError, Value, parse, spell
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.threat import Threat
@@ -66,7 +65,8 @@ def resolve(selector: Selector, kind: str, shelf: Shelf) -> Any:
     changes = {}
     for key, given in selector.params:
         if key not in types:
-            raise SelectorError(f"{selector.name} has no parameter {key!r}; {_hint(key, types)}")
+            known = instead(key, types) if types else "it has none."
+            raise SelectorError(f"{selector.name} has no parameter {key!r}; {known}")
         try:
             changes[key] = _read(given, types[key], shelf)
         except _MisfitError:
@@ -134,14 +134,6 @@ def parameters(plugin: Any) -> dict[str, Any]:
 def _plain(value: float) -> int | float:
     """A whole float as an integer: 1.0, 1 and -0.0, 0 are equal, so they must look the same."""
     return int(value) if value.is_integer() and abs(value) < 2**53 else float(value)
-
-
-def _hint(given: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = get_close_matches(given, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(names)}." if names else "it has none."
 
 
 class _MisfitError(Exception):

@@ -377,6 +377,7 @@ def test_a_victim_that_its_weights_do_not_determine_is_refused(
     ("fault", "reason"),
     [
         ("raises", "RuntimeError: the attack broke"),
+        ("raises-lines", "RuntimeError: the attack broke, line by line"),
         ("exits", "SystemExit: 3"),
         ("too-large", "Marked(fault='too-large') broke its contract: expected linf size <= 0.2, got 0.4"),
     ],

@@ -88,6 +88,11 @@ def test_a_part_of_the_split_is_marked_and_does_not_rank():
     assert cells[0] == "—" and cells[-1] == "partial"
 
 
+def test_an_attack_that_another_chunking_would_change_is_marked():
+    one, other = (row(made_up(["", ""]), determinism=state) for state in ("sample", "chunk"))
+    assert "determinism" not in render([one]) and "| determinism: chunk | [" in lines(other)[-1]
+
+
 def test_a_failed_row_is_shown_with_its_reason():
     text = render([row(error="out | of `memory`\nat batch 3")])
     assert "| — | mlp | none | 0 of 1 | — | — | failed | — | — | failed: pgd |" in text

@@ -24,7 +24,7 @@ FLOORS = (
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
         *("record", "scoring", "store", "published"),
     },
-    {"stages", "victims", "bench", "whatchanged", "api", "verification", "ranking", "sections", "board", "testing"},
+    {"stages", "victims", "bench", "whatchanged", "api", "verification", "comparison", "ranking", "sections", "board", "testing"},
     {"cli"},
 )
 PLUGINS, PUBLIC = 4, 6

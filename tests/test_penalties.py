@@ -14,6 +14,7 @@ from torch.nn import Linear, Module
 from torch.nn.functional import cross_entropy
 
 from ecgbench.errors import EcgbenchError
+from ecgbench.interfaces import Model
 from ecgbench_plugins.defenses.nsr import NSR1, NSR2, Jacobian, Penalised, SquaredError
 from ecgbench_plugins.defenses.penalties import (
     active_margin,
@@ -30,7 +31,11 @@ from ecgbench_plugins.models.cnn import CNN
 from ecgbench_plugins.models.mlp import MLP
 
 TASK = blobs(shape=(1, 16))
-MODELS = {"mlp": MLP(widths=(12, 10, 6)), "cnn": CNN(width=4, blocks=1), "cnn1d": CNN(4, 2, layout="conv1d")}
+MODELS: dict[str, Model] = {
+    "mlp": MLP(widths=(12, 10, 6)),
+    "cnn": CNN(width=4, blocks=1),
+    "cnn1d": CNN(4, 2, layout="conv1d"),
+}
 DEFENSES = {
     "mse": SquaredError(),
     "mse-margin": SquaredError(margin=True),
@@ -43,7 +48,7 @@ DEFENSES = {
 }
 
 
-def double(model: MLP | CNN) -> Module:
+def double(model: Model) -> Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return model.build(TASK).double()

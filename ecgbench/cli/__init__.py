@@ -8,6 +8,7 @@ import traceback
 import click
 
 from ecgbench.cli.board import board
+from ecgbench.cli.compare import compare
 from ecgbench.cli.data import data
 from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
@@ -25,7 +26,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, why, list_, info, results, board, data):
+for command in (run, plan, why, list_, info, results, compare, board, data):
     cli.add_command(command)
 
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from ecgbench.catalog import Catalog
 
 KINDS = ("datasets", "models", "attacks", "defenses")
+FIXED = {
+    "sample": "an answer is fixed by the seed and the sample",
+    "chunk": "an answer is fixed by the seed and the chunk that the sample is attacked in",
+    "none": "another run gives other answers",
+}
 
 
 @click.command("list")
@@ -68,5 +73,7 @@ def info(name: str, plugins: tuple[str, ...]) -> None:
         value = catalog.resolve(singular, name)
         click.echo(f"{catalog.canonical(singular, value)}  ({singular}, {offer.distribution} {offer.version})\n")
         click.echo(cleandoc(type(value).__doc__ or "") + "\n")
+        if singular == "attack":
+            click.echo(f"Access: {value.access}. Determinism: {value.determinism}, {FIXED[value.determinism]}.\n")
         for field in fields(value):
             click.echo(f"  {field.name} = {catalog.words(getattr(value, field.name))}  ({field.type})")

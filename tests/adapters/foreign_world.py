@@ -88,7 +88,7 @@ def kept_sevens(module: Module) -> bool:
 class Written(Foreign):
     """A foreign attack whose library is one function of the question."""
 
-    library: str = "none"
+    library: str = "none 1.0"
     gain: float = 1.0
     alpha: float | None = None
 
@@ -98,7 +98,7 @@ class Written(Foreign):
         name: Parameter(name, default, "float") for name, default in {"eps": 0.3, "gain": 1.0, "alpha": 0.1}.items()
     }
     called: ClassVar[str] = "test.Written"
-    installed: ClassVar[str] = "none"
+    installed: ClassVar[str] = "none 1.0"
 
     def ask(self, question: Question) -> Tensor:
         """One step along the sign of x, `gain` times the budget."""

@@ -25,6 +25,7 @@ from ecgbench.threat import Norm, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, frozen
 from ecgbench_plugins.attacks.foreign import Question
+from ecgbench_plugins.attacks.foreign_signature import Parameter
 from ecgbench_plugins.attacks.foreign_traits import Traits
 from ecgbench_plugins.attacks.foreign_view import Tap, ball_view, groups, picture, signal_view
 
@@ -98,6 +99,14 @@ def test_2_where_bounds_bind_a_signal_looks_the_same_whatever_its_batch_or_its_r
     for part in (trial, trial[torch.tensor([3])]):
         Asking(answer=lambda question: seen.append(question) or question.u).perturb(part, RNG)  # type: ignore[func-returns-value]
     assert torch.equal(seen[0].u[3:4], seen[1].u) and seen[0].eps == seen[1].eps == float(trial.ball.eps[0]) / 100
+
+
+def test_2_an_open_end_of_the_bounds_is_that_of_the_signals_plus_eps() -> None:
+    trial = batch_problem(bounds=(0.0, float("inf"))).trial()
+    x, eps = trial.batch.x, float(trial.ball.eps[0])
+    view = signal_view(trial)
+    assert torch.allclose(view.origin * view.width, x, atol=1e-6)
+    assert float(view.width[0]) == pytest.approx(float(x.amax()) + eps)
 
 
 def test_2_a_signal_that_must_leave_the_edge_is_kept_off_it() -> None:
@@ -345,6 +354,8 @@ def test_7_rows_of_their_own_do_not_know_their_batch() -> None:
         (Traits(), "sample"),
         (Traits(coupled=True), "chunk"),
         (Traits(coupled=True, single=True), "sample"),
+        (Traits(signal=True), "chunk"),
+        (Traits(signal=True, single=True), "sample"),
         (Traits(seedable=False), "none"),
     ],
 )
@@ -382,8 +393,22 @@ def test_8_an_answer_that_is_no_number_fails_the_cell() -> None:
 
 
 def test_8_a_result_belongs_to_one_version_of_the_library() -> None:
-    with pytest.raises(ValueError, match=r"other 1\.0 given; installed is none"):
+    with pytest.raises(ValueError, match=r"other 1\.0 given; installed is none 1\.0"):
         Written(library="other 1.0")
+    assert Written().libraries == {"none": "1.0"}
+
+
+class Stepping(Written):
+    """Its gain is a count."""
+
+    given: ClassVar = {**Written.given, "gain": Parameter("gain", 2, "int")}
+
+
+@pytest.mark.parametrize(("name", "value"), [("gain", 0), ("gain", -3), ("alpha", 0.0), ("alpha", -0.1)])
+def test_a_count_below_1_and_a_size_of_0_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value:g} given; expected"):
+        Stepping(**{name: value})  # type: ignore[arg-type]
+    Written(gain=0.0)
 
 
 def test_a_foreign_value_survives_pickling() -> None:

@@ -7,6 +7,7 @@ import inspect
 import re
 
 import pytest
+import torch
 from foreign_names import AIMED, REFUSED, RUN, SHAPES
 from foreign_world import RANGE, RNG, attack, catalog, free_rows, mild, trial_of
 
@@ -27,9 +28,9 @@ RUNS = [
 ]
 
 
-def fit(of: Attack, shape: tuple[int, ...], target: str | None) -> list[Problem]:
+def fit(of: Attack, shape: tuple[int, ...], target: str | None, native: bool = False) -> list[Problem]:
     """The problems of this shape, with and without bounds, that the attack can run on."""
-    problems = [mild(norm, shape, bounds, target) for norm in BOTH for bounds in (RANGE, None)]
+    problems = [mild(norm, shape, bounds, target, native=native) for norm in BOTH for bounds in (RANGE, None)]
     return [problem for problem in problems if of.unfit(problem.task, problem.threat) is None]
 
 
@@ -51,6 +52,15 @@ def test_an_attack_runs_by_name_and_leaves_no_trace(library: str, name: str, tex
         assert bool(trial.ball.contains(delta).all())
         assert module_change(trial.victim.module, before) is None
         assert bool((delta[~trial.batch.mask.expand_as(delta)] == 0).all())
+
+
+@pytest.mark.parametrize(("library", "name", "text"), RUNS)
+def test_an_attack_that_is_fixed_by_the_sample_answers_it_alike_in_any_batch(library: str, name: str, text: str) -> None:
+    pytest.importorskip(library, exc_type=ImportError)
+    of = attack(f"{library}.{name}[{text}]")
+    for problem in fit(of, (1, 187), "A" if f"{library}.{name}" in AIMED else None, native=True):
+        many, few = (of.perturb(trial_of(problem, of, free_rows(problem, 5)[start:]), RNG) for start in (0, 3))
+        assert of.determinism != "sample" or torch.allclose(many[3:], few, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

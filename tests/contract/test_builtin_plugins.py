@@ -40,7 +40,16 @@ DEFENSE_VARIANTS = (
     "adaptive[threat=l2,eps=0.5]",
     "adaptive[clean=0]",
     "adaptive[attack=fgsm]",
+    "none[recipe=code]",
+    "mse-margin[recipe=text]",
+    "nsr1[recipe=code]",
+    "nsr[recipe=code]",
+    "jacobian[recipe=code]",
+    "jacobian[norm=frobenius]",
+    "adv[recipe=code]",
+    "ibp[wait=0,warmup=0]",
 )
+STUDY = {"mse", "mse-margin", "nsr", "nsr1", "nsr2", "jacobian", "adv", "madry", "trades", "ibp"}
 
 
 FOREIGN = {"torchattacks", "foolbox", "art"}  # adapters of optional libraries; tests/adapters is about them
@@ -90,4 +99,4 @@ def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
     assert all(plugin.ok for plugin in ours)
     assert set(own("dataset")) == {"synthetic-beats", "mitbih"}
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
-    assert {"linear", "mlp", "cnn"} <= set(own("model")) and {"none", "adaptive"} <= set(own("defense"))
+    assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))

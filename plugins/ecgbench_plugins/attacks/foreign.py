@@ -79,7 +79,7 @@ class Foreign(Attack):
             raise ValueError(f"{self.library} given; installed is {self.installed}")
         for name, value in self._own().items():
             if name in self.lengths and value is not None and value <= 0:
-                raise ValueError(f"{name}={value} given; expected a size above 0")
+                raise ValueError(f"{name}={value:g} given; expected a size above 0")
             if self.given[name].kind == "int" and value < 1 <= self.given[name].default:
                 raise ValueError(f"{name}={value} given; expected 1 or more")
 

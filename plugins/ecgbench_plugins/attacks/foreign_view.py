@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import inf, isfinite, prod
 
 import torch
 from torch import Tensor
@@ -55,11 +55,12 @@ def ball_view(trial: Trial) -> View:
 def signal_view(trial: Trial, inner: bool = False) -> View:
     """The signals as they are, their range scaled to [0, 1], for rows of one eps.
 
-    The range is that of the task where its bounds bind, else that of these rows plus eps. `inner` keeps the
+    The range ends at the task's bounds where they bind, else where these rows plus eps do. `inner` keeps the
     signals in [0.05, 0.95], for attacks that cannot leave the edge.
     """
     x, eps = trial.batch.x, float(trial.ball.eps.flatten()[0])
-    low, high = trial.ball.bounds or (float(x.amin()) - eps, float(x.amax()) + eps)
+    bounds, own = trial.ball.bounds or (-inf, inf), (float(x.amin()) - eps, float(x.amax()) + eps)
+    low, high = (end if isfinite(end) else near for end, near in zip(bounds, own, strict=True))
     if inner:
         low, high = low - (high - low) / 18, high + (high - low) / 18
     width = high - low

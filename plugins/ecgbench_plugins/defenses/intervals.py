@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ecgbench.errors import EcgbenchError
 
+FACTS = {"shape", "size", "ndim", "dim", "device", "dtype"}
 SHAPING = {"flatten", "unsqueeze", "squeeze", "contiguous", "view", "reshape", "transpose", "permute"}
 RISING = {
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "hardtanh", "softplus", "dropout", "mean"),
@@ -46,17 +47,6 @@ class Box:
     def high(self) -> Tensor:
         return self.centre + self.radius
 
-    @property
-    def shape(self) -> torch.Size:
-        return self.centre.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.centre.ndim
-
-    def size(self, *dim: int) -> Any:
-        return self.centre.size(*dim)
-
     def __len__(self) -> int:
         return len(self.centre)
 
@@ -67,7 +57,9 @@ class Box:
 
     __radd__ = __add__
 
-    def __getattr__(self, name: str) -> Callable[..., Box]:
+    def __getattr__(self, name: str) -> Any:
+        if name in FACTS:
+            return getattr(self.centre, name)
         if name not in SHAPING | RISING:
             raise _without_rule(name)
         return lambda *args, **kwargs: _through(getattr(Tensor, name), (self, *args), kwargs)

@@ -1,0 +1,61 @@
+"""compare: published figures beside ours."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecgbench.comparison import Pair
+
+
+@click.command()
+@click.argument("study", type=click.Path(dir_okay=False))
+@click.option(
+    "--results",
+    default="leaderboard/results",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Folder of published records.",
+)
+def compare(study: str, results: str) -> None:
+    """Print the figures of a published STUDY (TOML, see leaderboard/published) beside ours, table by table."""
+    from ecgbench.comparison import agreement, pairs, read_study
+    from ecgbench.published import read_results
+
+    read = read_study(Path(study))
+    compared = pairs(read, [row.record for row in read_results(Path(results))])
+    click.echo(f"{read.citation}\nours / published")
+    for table, rows in groupby(compared, key=lambda pair: pair.figure.table):
+        click.echo(f"\ntable {table}\n{_table(list(rows))}")
+    whole = agreement(compared)
+    if whole is None:
+        click.echo("\nno row of ours stands beside any of them yet.")
+    else:
+        click.echo(
+            f"\n{whole.compared} of {whole.of} values compared: mean absolute difference {whole.mean:.3f}, "
+            f"largest {whole.largest:.3f}"
+        )
+
+
+def _table(rows: Sequence[Pair]) -> str:
+    from tabulate import tabulate
+
+    first = rows[0].figure
+    sizes = sorted({pair.figure.eps for pair in rows})
+    by_method = {method: {p.figure.eps: p for p in found} for method, found in groupby(rows, lambda p: p.figure.method)}
+    cells = [[method, *(_cell(found.get(eps)) for eps in sizes)] for method, found in by_method.items()]
+    head = [f"{first.model} {first.attack} {first.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
+    return tabulate(cells, head, tablefmt="simple", disable_numparse=True)
+
+
+def _cell(pair: Pair | None) -> str:
+    if pair is None:
+        return ""
+    ours = "-" if pair.ours is None else f"{pair.ours.mean:.2f}"
+    return f"{ours} / {pair.figure.value:.2f}"

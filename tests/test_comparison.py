@@ -1,0 +1,117 @@
+"""Published figures beside ours: joined by what was run, never by luck; and what is no study is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_up_rows import made_up, row
+
+from ecgbench.board import render
+from ecgbench.catalog import discover
+from ecgbench.comparison import agreement, pairs, read_study
+from ecgbench.errors import StoreError
+
+STUDY = """
+citation = "Somebody 2020, table 1"
+values = "values.csv"
+dataset = "beats"
+threat = "linf"
+protocol = "standard"
+[model]
+MLP = "mlp"
+[attack]
+PGD = "pgd"
+[method]
+plain = "none"
+odd = "odd[a=1]"
+"""
+VALUES = """table,model,attack,metric,method,eps,value
+1,MLP,PGD,acc,plain,0,0.9
+1,MLP,PGD,acc,plain,0.1,0.5
+1,MLP,PGD,acc,odd,0.1,0.7
+"""
+SHIPPED = sorted((Path(__file__).parent.parent / "leaderboard" / "published").glob("*.toml"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "values.csv").write_text(VALUES)
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path / "study.toml"
+
+
+def test_a_figure_meets_the_mean_over_seeds_of_the_same_cell(path: Path) -> None:
+    rows = [row(made_up(["01", "01"]), seed=0), row(made_up(["0123", "0123"]), seed=1)]
+    clean, attacked, other = pairs(read_study(path), [one.record for one in rows])
+    assert clean.difference == pytest.approx(0.1) and attacked.difference == pytest.approx(0.7 - 0.5)
+    assert attacked.ours is not None and attacked.ours.sd == pytest.approx(0.1414, abs=1e-3)
+    assert other.ours is None and other.difference is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"attack": "fgsm"}, {"limit": 5}, {"threat": "l2"}, {"protocol": "last"}, {"dataset": "ecg"}]
+)
+def test_another_cell_is_not_compared(other: dict[str, object], path: Path) -> None:
+    assert agreement(pairs(read_study(path), [row(made_up(["0", "0"]), **other).record])) is None
+
+
+def test_a_failed_row_is_not_compared(path: Path) -> None:
+    assert agreement(pairs(read_study(path), [row().record])) is None
+
+
+def test_agreement_is_over_the_values_that_have_both_sides(path: Path) -> None:
+    found = agreement(pairs(read_study(path), [row(made_up(["01", "01"])).record]))
+    assert found is not None and (found.compared, found.of) == (2, 3)
+    assert (found.mean, found.largest) == (pytest.approx((0.1 + 0.3) / 2), pytest.approx(0.3))
+
+
+def test_the_board_shows_both_figures_and_how_near_they_are(path: Path) -> None:
+    text = render([row(made_up(["01", "01"]))], [read_study(path)])
+    assert "| plain | 1.000 / 0.90 | 0.800 / 0.50 |" in text and "| odd | — | — / 0.70 |" in text
+    assert "- 2 of 3 values stand beside ours: mean absolute difference 0.200, largest 0.300." in text
+
+
+def test_a_study_without_a_row_of_ours_is_not_on_the_board(path: Path) -> None:
+    assert "Beside published" not in render([row(made_up(["0", "0"]), attack="fgsm")], [read_study(path)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("plain,0,0.9", "plain,0,nine", "line 2 has eps '0', value 'nine'"),
+        ("plain,0,0.9", "plain,0,1.9", "line 2 is no figure"),
+        ("acc,odd", "auc,odd", "line 4 is no figure"),
+        ("PGD,acc,odd", "FGSM,acc,odd", "line 4 has attack 'FGSM'; expected one of PGD"),
+        ("table,model", "model,table", "has columns"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_line(old: str, new: str, fault: str, path: Path) -> None:
+    values = path.parent / "values.csv"
+    values.write_text(VALUES.replace(old, new))
+    with pytest.raises(StoreError, match=fault):
+        read_study(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("[method]", "[mthod]"), ("citation", "cit"), ("values.csv", "none.csv")])
+def test_a_damaged_study_is_refused(old: str, new: str, path: Path) -> None:
+    path.write_text(STUDY.replace(old, new))
+    with pytest.raises(StoreError, match=r"study\.toml"):
+        read_study(path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_selectors_of_a_shipped_study_are_canonical(path: Path) -> None:
+    study, catalog = read_study(path), discover()
+    words = {"dataset": [study.dataset], "threat": [study.threat], "protocol": [study.protocol]}
+    words |= {kind: list(study.selectors[kind].values()) for kind in ("model", "attack")}
+    words["defense"] = list(study.selectors["method"].values())
+    for kind, texts in words.items():
+        for text in texts:
+            assert catalog.canonical(kind, catalog.resolve(kind, text)) == text
+
+
+def test_the_twelve_tables_of_ma_and_liang_are_whole() -> None:
+    (study,) = (read_study(path) for path in SHIPPED if path.stem == "ma-liang-2020")
+    assert len(study.figures) == 756 == 12 * 9 * 7
+    assert next(f.value for f in study.figures if (f.table, f.method, f.eps) == ("5", "loss2", 0.1)) == 0.61
