@@ -197,6 +197,13 @@ def test_the_losses_of_a_linear_net_by_hand() -> None:
     )
 
 
+def test_a_logit_of_exactly_zero_breaks_no_gradient_of_the_ratio_as_written() -> None:
+    module, y = linear([[0.0, 0.0], [-1.0, 0.0], [-1.0, -1.0]], [0.0, 0.0, 0.0]), torch.tensor([0, 1])
+    x = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    value(NSR2(recipe="text"), module, x, y).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in module.parameters())
+
+
 # what a recipe says of the loss
 
 

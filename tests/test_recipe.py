@@ -263,6 +263,22 @@ def test_an_update_is_backward_then_decay_then_the_steps(hooks: list[Hook], end:
     assert module.state_dict()["weight"].item() == pytest.approx(end, abs=1e-6)
 
 
+class Listening(Hook):
+    """Notes the streams it is given."""
+
+    def __init__(self, met: list[Keyed]) -> None:
+        self.met = met
+
+    def begin_epoch(self, epoch: int, rng: Keyed) -> None:
+        self.met.append(rng)
+
+
+def test_every_hook_draws_from_a_path_of_its_own_in_every_epoch() -> None:
+    met = list[Keyed]()
+    train(Steady(), TASK, plain, Schedule(epochs=2, batch=10_000), RNG, Journal(), [Listening(met), Listening(met)])
+    assert len(set(met)) == 4 and not {RNG.at("epoch", epoch) for epoch in range(2)} & set(met)
+
+
 @pytest.mark.parametrize(("model", "steps"), [(SMALL_MLP, 1), (SMALL_CNN, 2)])
 def test_adversarial_training_as_coded_steps_twice_on_a_convolutional_net_only(model: Model, steps: int) -> None:
     """The first steps of Adamax move every weight that has a gradient by lr each; decay is a hundredth of that."""
@@ -290,9 +306,10 @@ def test_nsr1_plain_trains_its_biases() -> None:
 def test_biases_are_cleared_and_frozen_where_asked() -> None:
     layer = linear([[3.0, 4.0]], [5.0])
     clear_biases([layer, Linear(2, 2, bias=False)])
-    assert layer.bias.tolist() == [0.0] and layer.bias.requires_grad
+    assert layer.bias.tolist() == [0.0]
+    assert [part.requires_grad for part in layer.parameters()] == [True, True]
     clear_biases([layer], freeze=True)
-    assert not layer.bias.requires_grad and layer.weight.requires_grad
+    assert [part.requires_grad for part in layer.parameters()] == [True, False]
 
 
 # the whole

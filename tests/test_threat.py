@@ -242,6 +242,7 @@ def test_rows_of_a_ball_are_the_ball_of_the_rows(world: World) -> None:
         one, other = (getattr(ball, field).expand(2, *world.shape) for ball in (part, whole))
         assert torch.equal(one, other)
     assert torch.equal(part.project(world.points()[rows]), world.ball.project(world.points())[rows])
+    assert part.bounds == whole.bounds == world.bounds
 
 
 def test_eps_in_a_physical_unit_is_divided_by_each_samples_scale() -> None:
@@ -258,6 +259,7 @@ def test_mask_and_bounds_bind_only_where_the_threat_says_so() -> None:
     delta = torch.full((N, 1, 187), 0.5)
     assert torch.equal(free.project(delta), delta)
     assert free.contains(delta).all() and not world.ball.contains(delta).any()
+    assert free.bounds is None and world.ball.bounds == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

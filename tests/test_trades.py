@@ -114,6 +114,13 @@ def test_adversarial_training_warms_up_epoch_by_epoch_even_when_resumed(dies_at:
     assert attack.met == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
+def test_trades_warms_up_too() -> None:
+    module, met = fresh(), []
+    module.register_forward_pre_hook(lambda module, given: met.append(given[0]) if module.training else None)
+    Trades(eps=0.4, warmup=4, epochs=1, batch=10_000).fit(module, TASK, RNG, Journal())
+    assert float((met[1] - met[0]).abs().max()) == pytest.approx(0.1, rel=1e-5)
+
+
 def test_the_attack_inside_madry_can_cross_the_ball_and_that_of_the_study_cannot() -> None:
     madry, adv = (adversarial()[name] for name in ("madry", "adv"))
     assert isinstance(madry, Adaptive) and isinstance(adv, Adaptive)

@@ -6,6 +6,7 @@ import pickle
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -102,9 +103,9 @@ def test_2_where_bounds_bind_a_signal_looks_the_same_whatever_its_batch_or_its_r
 
 
 def test_2_an_open_end_of_the_bounds_is_that_of_the_signals_plus_eps() -> None:
-    trial = batch_problem(bounds=(0.0, float("inf"))).trial()
-    x, eps = trial.batch.x, float(trial.ball.eps[0])
-    view = signal_view(trial)
+    problem = batch_problem(bounds=RANGE)
+    x, eps = problem.trial().batch.x, problem.eps
+    view = signal_view(replace(problem.trial(), ball=problem.threat.around(problem.trial().batch, eps, (0.0, inf))))
     assert torch.allclose(view.origin * view.width, x, atol=1e-6)
     assert float(view.width[0]) == pytest.approx(float(x.amax()) + eps)
 

@@ -55,12 +55,14 @@ def test_an_attack_runs_by_name_and_leaves_no_trace(library: str, name: str, tex
 
 
 @pytest.mark.parametrize(("library", "name", "text"), RUNS)
-def test_an_attack_that_is_fixed_by_the_sample_answers_it_alike_in_any_batch(library: str, name: str, text: str) -> None:
+def test_an_attack_fixed_by_the_sample_answers_it_alike_in_any_batch(library: str, name: str, text: str) -> None:
     pytest.importorskip(library, exc_type=ImportError)
     of = attack(f"{library}.{name}[{text}]")
+    if of.determinism != "sample":
+        pytest.skip("fixed by its chunk")
     for problem in fit(of, (1, 187), "A" if f"{library}.{name}" in AIMED else None, native=True):
         many, few = (of.perturb(trial_of(problem, of, free_rows(problem, 5)[start:]), RNG) for start in (0, 3))
-        assert of.determinism != "sample" or torch.allclose(many[3:], few, rtol=0, atol=1e-6)
+        assert torch.allclose(many[3:], few, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

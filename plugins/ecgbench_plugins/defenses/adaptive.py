@@ -76,7 +76,8 @@ class Adaptive(Schedule, Defense):
         ball = self.threat.around(batch, eps, task.bounds)
         aim = self.threat.aim(batch.y, task.classes)
         with evaluating(module) as victim:
-            trial = Trial.begin(victim, batch, ball, aim, step.at("victim"), watch="never", rate=task.rate)
+            rng, draws = step.at("victim"), self.attack.eot
+            trial = Trial.begin(victim, batch, ball, aim, rng, watch="never", draws=draws, rate=task.rate)
             return self.attack.perturb(trial, step.at("attack")).detach()
 
 

@@ -135,7 +135,7 @@ class NSR2(Penalised):
 
     def terms(self, module: Module) -> Terms:
         margin, weight, eps = _margin(self.recipe), self.weight, self.eps
-        floor = 0.0 if self.recipe == "text" else 0.01
+        floor = 1e-12 if self.recipe == "text" else 0.01  # a logit may be exactly 0
 
         def terms(z: Tensor, x: Tensor, y: Tensor) -> Tensor:
             z_y = own(z, y)

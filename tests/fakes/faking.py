@@ -1,0 +1,61 @@
+"""A fake defense: an honest victim behind a trick that misleads attacks and makes nobody robust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.data import Task
+from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench_plugins.defenses.none import Standard
+
+Answer = Callable[[Module, Tensor], Tensor]
+"""The honest module and x (n, *shape) -> logits (n, classes)."""
+
+
+@dataclass(frozen=True)
+class Fake(Defense):
+    """`victim` is trained by the host; the trick has nothing to learn and asks it by `answer`."""
+
+    victim: Defense = Standard(epochs=10)
+
+    @property
+    def base(self) -> Defense | None:
+        return self.victim
+
+    def wrap(self, module: Module, task: Task) -> Module:
+        return Tricked(module, self.answer)
+
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        return model
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        """What the fake answers in place of `honest(x)`."""
+        raise NotImplementedError
+
+
+class Tricked(Module):
+    """An honest module, asked by a trick."""
+
+    def __init__(self, honest: Module, answer: Answer) -> None:
+        super().__init__()
+        self.honest, self.answer = honest, answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(self.honest, x)
+
+
+def straight(value: Tensor, x: Tensor) -> Tensor:
+    """`value` whose gradient is that of `x`."""
+    return value.detach() + x - x.detach()
+
+
+def frozen_class(logits: Tensor) -> Tensor:
+    """1 for the predicted class, 0 for others: (n, classes), without a gradient."""
+    return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)

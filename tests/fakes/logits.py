@@ -1,0 +1,65 @@
+"""Fakes by what they do to the logits: the class is that of the honest victim, only the loss goes flat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from faking import Fake
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy
+
+from ecgbench.data import Batch, Task
+from ecgbench.hookspecs import hookimpl
+from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
+from ecgbench.training import Schedule, train
+
+
+@dataclass(frozen=True)
+class Scaled(Fake):
+    """The cross-entropy of huge logits is 0 in float32."""
+
+    factor: float = 1000.0
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        return self.factor * honest(x)
+
+
+@dataclass(frozen=True)
+class Tempered(Schedule, Defense):
+    """Trained behind a temperature and used without it, as in defensive distillation (Papernot et al. 2016)."""
+
+    epochs: int = 10
+    temperature: float = 100.0
+
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+            return cross_entropy(module(batch.x) / self.temperature, batch.y)
+
+        return train(model, task, loss, self, rng, journal)
+
+
+@dataclass(frozen=True)
+class Softmaxed(Fake):
+    """Probabilities: a softmax over them can no longer tell a class from another."""
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        return (5 * honest(x)).softmax(1)
+
+
+@dataclass(frozen=True)
+class Rounded(Fake):
+    """Logits on a grid: their gradient is 0."""
+
+    places: int = 1
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        return honest(x).round(decimals=self.places)
+
+
+@hookimpl
+def defenses() -> Mapping[str, Defense]:
+    return {"scaled": Scaled(), "tempered": Tempered(), "softmaxed": Softmaxed(), "rounded": Rounded()}
