@@ -32,9 +32,9 @@ from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.sweep import STANDARD, Protocol, Sweep
 from ecgbench.threat import Threat
 from ecgbench.victim import Victim, evaluating
+from ecgbench.zoo import CHECKPOINTS
 
 Words = str | Sequence[str]
-CHECKPOINTS = Path("leaderboard") / "checkpoints"
 
 
 def run(

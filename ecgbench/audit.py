@@ -242,6 +242,7 @@ def _active(after: Aftermath) -> Check:
             watch="last" if attack.minimal else "first",
             draws=attack.eot,
             gradients_allowed=attack.access == "gradient",
+            rate=known.rate,
         )
         hunt.look(attack.perturb(hunt, after.rng.at("active")).detach())
         found, planted = found + int(hunt.fell.sum()), planted + len(rows)

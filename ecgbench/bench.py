@@ -41,6 +41,7 @@ from ecgbench.store import Store, key_of
 from ecgbench.sweep import Sweep
 from ecgbench.victim import Victim
 from ecgbench.victims import Trained, Victims
+from ecgbench.zoo import Card
 
 Work = Literal["none", "score", "audit", "check", "attack", "train"]
 STAGES: Mapping[Work, str] = {
@@ -141,7 +142,9 @@ class Bench:
     def publish_victim(self, record: Record, checkpoints: Store) -> None:
         """Put the victim of a record of this store among the published ones, if it was trained here."""
         if record.provenance is not None:
-            self.victims.publish(record.provenance.identity["victim"], checkpoints)
+            dataset: Dataset = self.catalog.resolve("dataset", record.dataset)
+            card = Card.of(msgspec.structs.asdict(record), self.task(dataset))
+            self.victims.publish(record.provenance.identity["victim"], card, checkpoints)
 
     def identities(self, cell: Cell) -> dict[str, Identity]:
         """What each stage of a cell is made of, by the stage's name in the store; victims as they will be used."""

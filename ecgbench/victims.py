@@ -20,9 +20,9 @@ from ecgbench.keyed import Keyed
 from ecgbench.stages import Recordings, Stages
 from ecgbench.store import Store, key_of, pack_tensors
 from ecgbench.victim import Victim, frozen
+from ecgbench.zoo import CARD, STAGE, WEIGHTS, Card
 
-STAGE = "victims"
-WEIGHTS, COST = "weights.safetensors", "cost.json"
+COST = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Victims:
         ready = self._ready(identity)
         return identity if ready is None or self.published is None else dict(self.published.identities(STAGE))[ready[0]]
 
-    def publish(self, identity: Identity, checkpoints: Store) -> None:
-        """Put the victim among `checkpoints`, if it was trained here."""
+    def publish(self, identity: Identity, card: Card, checkpoints: Store) -> None:
+        """Put the victim and its card among `checkpoints`, if it was trained here."""
         files = self.stages.store.get(STAGE, key_of(identity))
         if files is not None:
-            checkpoints.put(STAGE, identity, files)
+            checkpoints.put(STAGE, identity, files | {CARD: msgspec.json.encode(card)})
 
     def _ready(self, identity: Identity) -> tuple[str, list[str], dict[str, bytes]] | None:
         """Key, changed sources and files of the published victim that is nearest; None where one is kept here."""

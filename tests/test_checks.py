@@ -29,7 +29,7 @@ from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.none import Standard
 
-CODES = ["RANDOM", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP"]
+CODES = ["RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP"]
 HONEST = PGD(loss="margin")
 GRID = (0.1, 0.3, 0.6)
 
@@ -119,6 +119,30 @@ def test_a_batch_norm_left_in_train_mode_is_STATE() -> None:  # noqa: N802
     normed = Sequential(Flatten(), BatchNorm1d(16, affine=False), module).requires_grad_(False)
     normed.train()
     assert "STATE" in raised(sweep_of(HONEST, task, Victim(normed)))
+
+
+class Listening(Module):
+    """Shifts a class's logit while a gradient can be asked for."""
+
+    def __init__(self, inner: Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner(x)
+        return logits + torch.tensor([5.0, 0.0, 0.0]) if torch.is_grad_enabled() and x.requires_grad else logits
+
+
+def test_an_answer_that_depends_on_whether_a_gradient_can_be_asked_for_is_DYNAMIC() -> None:  # noqa: N802
+    task, module = trained()
+    assert "DYNAMIC" in raised(sweep_of(HONEST, task, frozen(Listening(module))))
+
+
+@pytest.mark.parametrize(("eot", "expected"), [(1, True), (19, True), (20, False)])
+def test_a_randomised_victim_asks_for_an_attack_over_enough_draws(eot: int, expected: bool) -> None:
+    samples = Samples.of(torch.full((20, 1, 4), 0.05), torch.zeros(20, dtype=torch.int64))
+    found = examined(sweep_of(PGD(steps=2, eot=eot), task_of(samples, 2), Victim(Wavering())), 0.1)
+    assert found["RANDOM"].raised == expected
 
 
 def test_probabilities_instead_of_logits_are_PROB() -> None:  # noqa: N802

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -157,8 +158,7 @@ def told(attack: SAP, rate: float | None) -> Tensor:
     sweep = Sweep(Heard(), victim, task, Threat("linf"), (0.05,), RNG, Protocol(success="last"))
     outcomes = sweep.run(Journal())
     Heard().perturb(Aftermath(sweep, outcomes, 0.05).trial(task.test), RNG)
-    step = Keyed((0, "step"))
-    Adaptive(attack=Heard())._perturb(victim.module, task.test, task, step)
+    Adaptive(attack=Heard(), epochs=1).fit(deepcopy(victim.module).requires_grad_(True), task, RNG, Journal())
     return torch.cat(heard)
 
 

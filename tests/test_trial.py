@@ -284,7 +284,7 @@ def test_probes_and_gradients_of_several_draws_are_counted_too() -> None:
 
 
 def test_a_victim_that_is_not_randomised_is_asked_once() -> None:
-    samples, victim = thresholds(LEVELS)
+    _samples, victim = thresholds(LEVELS)
     trial = asked(20, victim)
     trial.scores(push(0, 0, 0, 0))
     assert trial.memory.forwards.tolist() == [1] * 4

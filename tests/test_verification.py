@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_up_rows import changed, made_up, raised, row
 
-from ecgbench.verification import strays, verify
 from ecgbench.published import beside, pack, publish, read_published, read_results
+from ecgbench.verification import strays, verify
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""Published victims by name: trained models that anyone can load without the recordings they were trained on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+from safetensors.torch import load
+from torch.nn import Module
+
+from ecgbench.catalog import Catalog, discover
+from ecgbench.data import Samples, Task
+from ecgbench.errors import StoreError, UnknownNameError
+from ecgbench.interfaces import Defense, Model
+from ecgbench.store import Store
+from ecgbench.victim import frozen
+
+STAGE = "victims"
+CARD, WEIGHTS = "victim.json", "weights.safetensors"
+CHECKPOINTS = Path("leaderboard") / "checkpoints"
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """What a published victim is: canonical selectors and seed, and the task that its architecture was built for."""
+
+    dataset: str
+    model: str
+    defense: str
+    seed: int
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    bounds: tuple[float, float] | None
+    rate: float | None
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any], task: Task) -> Card:
+        """The card of a victim named by `words`, trained on `task`."""
+        names = {name: words[name] for name in ("dataset", "model", "defense", "seed")}
+        return cls(**names, classes=task.classes, shape=task.shape, bounds=task.bounds, rate=task.rate)
+
+    @property
+    def name(self) -> str:
+        """`<dataset>-<model>-<defense>-seed<seed>`, without signs that a shell minds."""
+        words = f"{self.dataset}-{self.model}-{self.defense}-seed{self.seed}"
+        return re.sub(r"[^A-Za-z0-9._]+", "-", words)
+
+    def blank(self, catalog: Catalog) -> Module:
+        """The architecture, untrained. Raises EcgbenchError where model or defense are not offered here."""
+        task = self._task()
+        model: Model = catalog.resolve("model", self.model)
+        defense: Defense | None = catalog.resolve("defense", self.defense)
+        with torch.random.fork_rng(devices=[]):
+            module = model.build(task)
+        chain = []
+        while defense is not None:
+            chain.append(defense)
+            defense = defense.base
+        for each in reversed(chain):
+            module = each.wrap(module, task)
+        return module
+
+    def _task(self) -> Task:
+        none = Samples.of(torch.zeros(0, *self.shape), torch.zeros(0, dtype=torch.int64))
+        return Task(self.dataset, self.classes, none, none, none, bounds=self.bounds, rate=self.rate)
+
+
+def cards(folder: Path = CHECKPOINTS) -> dict[str, tuple[str, Card]]:
+    """Key and card of every victim published in `folder`, by name; of two with one name the last by key."""
+    found = {}
+    for path in sorted((folder / STAGE).glob(f"*/{CARD}")):
+        card = _card(path.read_bytes(), path.as_posix())
+        found[card.name] = (path.parent.name, card)
+    return found
+
+
+def load_victim(name: str, folder: str | Path = CHECKPOINTS) -> Module:
+    """The published victim of that name, in eval mode, weights at rest: x (n, *shape) -> logits (n, classes).
+
+    Raises UnknownNameError for a name that is not there, StoreError for a damaged one.
+    """
+    known = cards(Path(folder))
+    if name not in known:
+        raise UnknownNameError("published victim", name, known)
+    key, card = known[name]
+    files = Store(Path(folder)).get(STAGE, key)
+    if files is None:
+        raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {Path(folder).as_posix()}.")
+    module = card.blank(discover())
+    module.load_state_dict(load(files[WEIGHTS]))
+    return frozen(module).module
+
+
+def _card(text: bytes, where: str) -> Card:
+    try:
+        return msgspec.json.decode(text, type=Card)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise StoreError(f"{where} is no card of a victim: {fault}.") from None
