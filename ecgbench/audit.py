@@ -15,13 +15,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ecgbench.checks import differentiable, not_asked
 from ecgbench.data import Batch
 from ecgbench.descent import State, descend, in_turn
 from ecgbench.effect import EFFECT, Aftermath, Check
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin, pair_margin
 from ecgbench.outcomes import Outcomes
-from ecgbench.planted import Planted, plant
+from ecgbench.planted import active_test
 from ecgbench.sweep import Sweep
 from ecgbench.threat import Ball
 from ecgbench.trial import Loss, Slope, Trial
@@ -30,9 +31,10 @@ from ecgbench.victim import Victim
 ROWS = 200  # survivors looked at (a few hundred, as Carlini et al. 2019 do)
 FEW = 50  # samples for what costs most
 GAP = 20.0  # of logits: beyond, float32 gives the other classes a softmax of next to nothing
-AGREE = 0.9  # least median cosine of gradient and finite differences
+AGREE = 0.9  # least median cosine of gradient and finite differences; honest victims have more than 0.98
+DIRECTIONS = 10
+STILL = 1e-5  # of the margin: what float32 cannot tell from nothing
 COUPLED = 1e-4  # largest change of a logit by company, of the largest logit (Croce and Hein 2020, of two forwards)
-FOUND = 0.95  # least share of planted adversarial examples that the attack must find (Zimmermann et al. 2022)
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,25 @@ class Audit:
 
 def _costly(after: Aftermath, twin: Victim | None) -> Iterator[Check]:
     yield _coupled(after)
-    yield _masked(after)
-    yield _unbounded(after)
-    yield after.lowered("LOSSSAT", _saturated, f"margins, where the cross-entropy is flat or a gap over {GAP:g}", ROWS)
-    yield after.lowered("TARGETED", _targeted, "100 steps toward every other class, on survivors", ROWS)
+    if differentiable(after, after.sweep.victim):
+        yield from _by_gradient(after)
+    else:
+        yield from map(not_asked, ("MASKEDGRAD", "UNBOUNDED", "LOSSSAT", "TARGETED"))
     again = partial(_again, after)
     yield after.lowered("NOTCONV", again, "the attack again, with twice the steps, from another start", ROWS)
     yield after.lowered("BB>WB", _black_box, "a walk by signs of score differences, on survivors", FEW)
-    if twin is not None:
+    if twin is not None and differentiable(after, twin):
         transferred = partial(_transferred, after, twin)
         yield after.lowered("TRANSFER", transferred, "perturbations of the undefended twin, on survivors", ROWS)
-    yield _active(after)
+    yield active_test(after)
+
+
+def _by_gradient(after: Aftermath) -> Iterator[Check]:
+    yield _masked(after)
+    yield _unbounded(after)
+    yield after.lowered("LOSSSAT", _saturated, f"margins, where the cross-entropy is flat or a gap over {GAP:g}", ROWS)
+    note = "100 steps toward every other class from a random point, on survivors"
+    yield after.lowered("TARGETED", _targeted, note, ROWS)
 
 
 def _coupled(after: Aftermath) -> Check:
@@ -85,7 +95,7 @@ def _masked(after: Aftermath) -> Check:
     """The gradient against finite differences (after Athalye et al. 2018): does it tell how the margin changes?
 
     Survivors are asked, for a mask that saves nobody is none: at the sample and, in case the mask begins beside it,
-    at a random point of the ball.
+    at a random point of the ball. The worse of the two decides.
     """
     cosines = [1.0]
     if _share(after) > EFFECT:
@@ -96,10 +106,11 @@ def _masked(after: Aftermath) -> Check:
     return Check("MASKEDGRAD", 1 - min(cosines) > 1 - AGREE, 1 - min(cosines), 1 - AGREE, note)
 
 
-def _agreement(after: Aftermath, batch: Batch, inside: bool, directions: int = 10, size: float = 0.1) -> Tensor:
-    """Cosine, per sample, of told and seen changes of the margin over `size` eps: (n,); 1 where nothing moves.
+def _agreement(after: Aftermath, batch: Batch, inside: bool, lengths: tuple[float, ...] = (0.1, 0.01)) -> Tensor:
+    """Cosine, per sample, of told and seen changes of the margin over the better of some lengths in eps: (n,).
 
-    A randomised victim has the same draws everywhere.
+    Over long ways an honest margin bends, over short ones rounding tells; a mask misleads over both. Where nothing
+    moves over any length it is 1. A randomised victim has the same draws everywhere.
     """
     trial, rng = after.trial(batch), after.rng.at("direction")
     ball, here = trial.ball, torch.zeros_like(batch.x)
@@ -112,16 +123,20 @@ def _agreement(after: Aftermath, batch: Batch, inside: bool, directions: int = 1
     with torch.enable_grad():
         now = value(here.requires_grad_())
     (slope,) = torch.autograd.grad(now.sum(), here)
-    told, seen = [], []
-    with torch.no_grad():
-        for number in range(directions):
-            step = size * ball.eps * ball.steepest(rng.at(number).normal(batch.ids, trial.shape))
-            ahead, behind = ball.project(here + step), ball.project(here - step)
+    unit, best = now.detach().abs().clamp_min(1e-37)[:, None], torch.full_like(now.detach(), -2.0)
+    for length in lengths:
+        told, seen = [], []
+        for number in range(DIRECTIONS):
+            step = length * ball.eps * ball.steepest(rng.at(number).normal(batch.ids, trial.shape))
+            ahead, behind = ball.project(here.detach() + step), ball.project(here.detach() - step)
             told.append((slope * (ahead - behind)).flatten(1).sum(1))
-            seen.append(value(ahead) - value(behind))
-    changes = torch.stack(told, 1), torch.stack(seen, 1)
-    still = (changes[0].abs() + changes[1].abs()).amax(1) <= 1e-5 * now.detach().abs()
-    return torch.where(still, 1.0, torch.cosine_similarity(*changes, dim=1, eps=1e-30).nan_to_num(-1.0))
+            with torch.no_grad():
+                seen.append(value(ahead) - value(behind))
+        changes = torch.stack(told, 1) / unit, torch.stack(seen, 1) / unit
+        moves = ~((changes[0].abs() + changes[1].abs()).amax(1) <= STILL)  # NaN is no standstill
+        cosine = torch.cosine_similarity(*changes, dim=1, eps=1e-12).nan_to_num(-1.0)
+        best = torch.where(moves, torch.maximum(best, cosine), best)
+    return torch.where(best < -1.5, 1.0, best)
 
 
 def _unbounded(after: Aftermath) -> Check:
@@ -191,7 +206,7 @@ def _again(after: Aftermath, trial: Trial, rng: Keyed) -> None:
     fresh.look(attack.perturb(fresh, rng).detach())
 
 
-def _black_box(trial: Trial, rng: Keyed, steps: int = 40, pairs: int = 64, probe: float = 0.25) -> None:
+def _black_box(trial: Trial, rng: Keyed, steps: int = 20, pairs: int = 64, probe: float = 0.5) -> None:
     """No gradient asked: Spall's estimate (Uesato et al. 2018), by probes so long that they see over small steps."""
     delta = torch.zeros_like(trial.batch.x)
     for step in range(steps):
@@ -200,11 +215,8 @@ def _black_box(trial: Trial, rng: Keyed, steps: int = 40, pairs: int = 64, probe
             return
         here = trial[rows]
         signs = rng.at(step).signs(torch.arange(pairs), trial.shape).to(delta.device)
-        reach = (
-            probe * torch.where(here.ball.free, here.ball.eps, 0.0)
-            if here.ball.free is not None
-            else probe * here.ball.eps
-        )
+        length, free = probe * here.ball.eps, here.ball.free
+        reach = length if free is None else torch.where(free, length, 0.0)
         up, down = here.probe(delta[rows], torch.cat([signs, -signs]), reach, margin).chunk(2, dim=1)
         slope = ((up - down) @ signs.flatten(1)).view_as(here.batch.x)
         delta[rows] = here.ball.project(delta[rows] + 0.2 * here.ball.eps * here.ball.steepest(slope))
@@ -218,34 +230,3 @@ def _transferred(after: Aftermath, twin: Victim, trial: Trial, rng: Keyed) -> No
     trial.look(_climb(replace(source, watch="never"), start, margin, 40, 0.1))
     _toward_all(source, start, 40, 0.1)
     trial.standing().look(source.best(start)[~trial.fell])
-
-
-def _active(after: Aftermath) -> Check:
-    """Adversarial examples that are known to be there: the attack must find them."""
-    attack, found, planted = after.sweep.attack, 0, 0
-    if attack.source is not None:
-        return Check("ACTIVE-TEST", False, 0.0, 1 - FOUND, "not asked: the attack works on a second victim")
-    for batch in after.batches(after.first(after.attacked, FEW)):
-        trial = after.trial(batch)
-        heads = plant(after.sweep.victim, batch, trial.ball, after.rng.at("plant"))
-        rows = heads.valid.nonzero().squeeze(1)
-        if not len(rows):
-            continue
-        known = trial[rows]
-        module = Planted(after.sweep.victim, known.batch, known.aim, heads[rows])
-        hunt = Trial.begin(
-            Victim(module),
-            known.batch,
-            known.ball,
-            known.aim,
-            after.rng.at("hunt"),
-            watch="last" if attack.minimal else "first",
-            draws=attack.eot,
-            gradients_allowed=attack.access == "gradient",
-            rate=known.rate,
-        )
-        hunt.look(attack.perturb(hunt, after.rng.at("active")).detach())
-        found, planted = found + int(hunt.fell.sum()), planted + len(rows)
-    missed = 1 - found / planted if planted else 0.0
-    note = f"share missed of {planted} planted adversarial examples"
-    return Check("ACTIVE-TEST", missed > 1 - FOUND, missed, 1 - FOUND, note)

@@ -20,8 +20,9 @@ from ecgbench.losses import cross_entropy, margin
 from ecgbench.outcomes import Outcomes
 from ecgbench.sweep import Sweep
 from ecgbench.trial import Trial
+from ecgbench.victim import Victim
 
-__all__ = ["Check", "Examination"]
+__all__ = ["Check", "Examination", "differentiable", "not_asked"]
 
 STEPS, STEP = 20, 0.25
 DRAWS = 20
@@ -43,12 +44,32 @@ class Examination:
 
 def _cheap(after: Aftermath) -> Iterator[Check]:
     yield from _function(after)
-    yield _gradients(after)
+    smooth = differentiable(after, after.sweep.victim)
+    yield _gradients(after) if smooth else Check("GRAD", True, 1.0, 0.0, "the victim gives no gradient at all")
     yield _noop(after)
     yield after.lowered("NOISE", _random_points, f"best of {DRAWS} random points of the ball, on survivors")
+    if not smooth:
+        yield from map(not_asked, ("LOSS", "STEP"))
+        return
     note = f"{STEPS} steps on the margin from the clean sample, on survivors"
     yield after.lowered("LOSS", lambda trial, _: climb(trial, margin, STEPS, STEP), note)
     yield _steps(after)
+
+
+def differentiable(after: Aftermath, victim: Victim) -> bool:
+    """Whether any gradient of the victim's logits reaches the signal."""
+    batch = next(after.batches(after.first(after.outcomes.correct, 1)), None)
+    if batch is None:
+        return True
+    x = batch.x.clone().requires_grad_()
+    with torch.enable_grad():
+        logits = victim.logits(x, batch, after.rng.at("logits"))
+    return logits.requires_grad and torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is not None
+
+
+def not_asked(code: str) -> Check:
+    """A check that needs a gradient where there is none."""
+    return Check(code, False, 0.0, EFFECT, "not asked: the victim gives no gradient")
 
 
 def _function(after: Aftermath) -> Iterator[Check]:

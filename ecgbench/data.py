@@ -12,6 +12,13 @@ from torch import Tensor
 from ecgbench.errors import DataError
 
 
+def take(values: Tensor, rows: Tensor | slice) -> Tensor:
+    """`values[rows]`; for row numbers by the call made for them, which is several times as fast as an index."""
+    if isinstance(rows, slice) or rows.dtype != torch.int64:
+        return values[rows]
+    return values.index_select(0, rows)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows of signals; indexing subsets every field.
@@ -30,7 +37,7 @@ class Batch:
         return len(self.y)
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
-        return self._each(lambda value: value[rows])
+        return self._each(lambda value: take(value, rows))
 
     def to(self, device: torch.device | str) -> Self:
         """The same rows on `device`."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ecgbench.data import take
 from ecgbench.threat import Ball
 from ecgbench.trial import Loss, Slope, Trial
 
@@ -41,10 +42,10 @@ def descend(
     for _ in range(steps):
         hit, slope = slopes(trial, delta, loss)
         if bool(hit.any()):
-            answer[rows] = delta
-            stay = (~hit).nonzero().squeeze(1)
-            rows, delta, slope, trial = rows[stay], delta[stay], slope[stay], trial[stay]
-            state = tuple(part[stay] if isinstance(part, Tensor) else part for part in state)
+            gone, stay = hit.nonzero().squeeze(1), (~hit).nonzero().squeeze(1)
+            answer[rows[gone]] = delta[gone]
+            rows, delta, slope, trial = rows[stay], take(delta, stay), slope[stay], trial[stay]
+            state = tuple(take(part, stay) if isinstance(part, Tensor) else part for part in state)
             if not len(rows):
                 return answer
         delta, state = step(trial.ball, delta, slope, state)

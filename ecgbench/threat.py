@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ecgbench.data import Batch
+from ecgbench.data import Batch, take
 from ecgbench.errors import EcgbenchError, UnknownNameError
 from ecgbench.keyed import Keyed
 
@@ -94,8 +94,8 @@ class Aim:
     rival: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Aim:
-        rival = None if self.rival is None else self.rival[rows]
-        return Aim(self.label[rows], self.leave, self.free[rows], rival)
+        rival = None if self.rival is None else take(self.rival, rows)
+        return Aim(take(self.label, rows), self.leave, take(self.free, rows), rival)
 
     def met(self, predicted: Tensor) -> Tensor:
         """Which rows have fallen, by predicted class (n,) -> (n,) bool; -1, no prediction at all, is no fall."""
@@ -121,9 +121,9 @@ class Ball:
     bounds: tuple[float, float] | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Ball:
-        free = None if self.free is None else self.free[rows]
-        unit = None if self.unit is None else self.unit[rows]
-        return Ball(self.norm, self.eps[rows], self.low[rows], self.high[rows], free, unit, self.bounds)
+        eps, low, high = (take(part, rows) for part in (self.eps, self.low, self.high))
+        free, unit = (None if part is None else take(part, rows) for part in (self.free, self.unit))
+        return Ball(self.norm, eps, low, high, free, unit, self.bounds)
 
     def length(self, given: float) -> Tensor:
         """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""

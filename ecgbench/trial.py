@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.data import Batch
+from ecgbench.data import Batch, take
 from ecgbench.errors import ContractError
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Aim, Ball
@@ -33,7 +33,7 @@ class Slope:
     gradient: Tensor
 
     def __getitem__(self, rows: Tensor) -> Slope:
-        return Slope(self.value[rows], self.gradient[rows])
+        return Slope(take(self.value, rows), take(self.gradient, rows))
 
 
 class Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class Victim:
 def classes(logits: Tensor) -> Tensor:
     """Predicted class of each row: (n, classes) -> (n,), -1 where a logit is not finite."""
     predicted = logits.argmax(1)
-    if bool(torch.isfinite(logits.sum())):
+    if isfinite(float(logits.sum())):
         return predicted
     return torch.where(torch.isfinite(logits).all(1), predicted, -1)
 
