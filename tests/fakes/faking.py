@@ -51,11 +51,6 @@ class Tricked(Module):
         return self.answer(self.honest, x)
 
 
-def straight(value: Tensor, x: Tensor) -> Tensor:
-    """`value` whose gradient is that of `x`."""
-    return value.detach() + x - x.detach()
-
-
 def frozen_class(logits: Tensor) -> Tensor:
     """1 for the predicted class, 0 for others: (n, classes), without a gradient."""
     return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)

@@ -1,10 +1,11 @@
-"""Fakes by what they do to the logits: the class is that of the honest victim, only the loss goes flat."""
+"""Fakes by what they do to the logits: the class stays that of the honest victim, and a loss goes flat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from faking import Fake
 from torch import Tensor
 from torch.nn import Module
@@ -60,6 +61,38 @@ class Rounded(Fake):
         return honest(x).round(decimals=self.places)
 
 
+@dataclass(frozen=True)
+class Clamped(Fake):
+    """Logits that stop at a bound: beyond it there is nothing to climb."""
+
+    bound: float = 4.0
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        logits = honest(x)
+        return (logits - logits.mean(1, keepdim=True)).clamp(-self.bound, self.bound)
+
+
+@dataclass(frozen=True)
+class Sweetened(Fake):
+    """A ripple on the logits, too small to change a class: its slope drowns the true one (a honeypot)."""
+
+    height: float = 0.3
+    waves: float = 3000.0
+
+    def answer(self, honest: Module, x: Tensor) -> Tensor:
+        logits = honest(x)
+        time = torch.arange(1.0, x[0].numel() + 1, device=x.device)
+        bait = torch.cos(torch.outer(time, torch.arange(1.0, logits.shape[1] + 1, device=x.device)))
+        return logits + self.height * (self.waves * x.flatten(1) @ bait).sin()
+
+
 @hookimpl
 def defenses() -> Mapping[str, Defense]:
-    return {"scaled": Scaled(), "tempered": Tempered(), "softmaxed": Softmaxed(), "rounded": Rounded()}
+    return {
+        "scaled": Scaled(),
+        "tempered": Tempered(),
+        "softmaxed": Softmaxed(),
+        "rounded": Rounded(),
+        "clamped": Clamped(),
+        "sweetened": Sweetened(),
+    }
