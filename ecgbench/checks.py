@@ -58,7 +58,7 @@ def _cheap(after: Aftermath) -> Iterator[Check]:
 
 def differentiable(after: Aftermath, victim: Victim) -> bool:
     """Whether any gradient of the victim's logits reaches the signal."""
-    batch = next(after.batches(after.first(after.outcomes.correct, 1)), None)
+    batch = next(after.batches(after.first(after.outcomes.correct, 2)), None)
     if batch is None:
         return True
     x = batch.x.clone().requires_grad_()

@@ -102,7 +102,7 @@ NAMES = """
 import ecgbench, ecgbench.api, ecgbench.cli, ecgbench.cli.run, ecgbench.bench, ecgbench.testing, ecgbench_plugins
 assert callable(ecgbench.run) and ecgbench.run is ecgbench.api.run
 assert callable(ecgbench.evaluate) and ecgbench.evaluate is ecgbench.api.evaluate
-assert set(ecgbench.__all__) == {"evaluate", "hookimpl", "run"}
+assert set(ecgbench.__all__) == {"evaluate", "hookimpl", "load_victim", "run"}
 """
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import torch
 from memory import peak
 from pairs import machine, seconds
-from real_beats import STEPS, VICTIMS, Problem, problem
-from sides import LIBRARIES, THEIR_PROTOCOL, Side, counted, ecgbench, outcomes, torchattacks_relaid
+from real_beats import VICTIMS, Problem, problem
+from sides import LIBRARIES, THEIR_PROTOCOL, Side, counted, ecgbench, torchattacks_relaid
 
-from ecgbench.data import Task
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.sweep import Sweep
@@ -51,7 +50,7 @@ def sweep_table(name: str, libraries: dict[str, Side], runs: int) -> None:
     same, _, _ = counted(lambda one: ecgbench(one, THEIR_PROTOCOL), case)
     print(f"\n{name}: {len(case.y)} beats, PGD-{case.steps}, eps {', '.join(map(str, case.epsilons))}")
     print("right at each eps, ours:", *(f"{1 - float(row.float().mean()):.3f}" for row in found["ecgbench"][0]))
-    print(f"{'':<22}{'s':>8}{'ratio':>7}{'forwards':>10}{'gradients':>11}{'ratio':>7}{'peak MB':>9}  theirs only; differ")
+    print(f"{'':<22}{'s':>8}{'ratio':>7}{'forwards':>10}{'gradients':>11}{'ratio':>7}{'MB':>7}  theirs only; differ")
     _, _, own = found["ecgbench"]
     for (label, (wrong, forwards, gradients)), times in zip(found.items(), taken, strict=True):
         ratio = median(theirs / ours for ours, theirs in zip(taken[0], times, strict=True))
@@ -59,7 +58,7 @@ def sweep_table(name: str, libraries: dict[str, Side], runs: int) -> None:
         differ = (wrong != same).sum(1).tolist() if label != "ecgbench" else ""
         print(
             f"{label:<22}{median(times):>8.2f}{ratio:>7.2f}{forwards:>10}{gradients:>11}{gradients / own:>7.2f}"
-            f"{heads[label]:>9.1f}  {only}; {differ}",
+            f"{heads[label]:>7.1f}  {only}; {differ}",
             flush=True,
         )
 

@@ -20,7 +20,9 @@ def main(dataset: str) -> None:
     honest victim flagged under a strong attack."""
     torch.set_num_threads(1)
     began, bed = perf_counter(), Bed(dataset)
-    fakes, strong, weak = [], [], []
+    fakes: list[Row] = []
+    strong: list[Row] = []
+    weak: list[Row] = []
     click.echo(f"Fakes on {dataset} at eps {bed.eps:g}:\n")
     for row in bed.fakes():
         fakes.append(row)

@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import avg_pool1d
 
+from ecgbench.data import Task
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Defense
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,37 @@ class Filtered(Fake):
         return honest(torch.fft.irfft(kept, x.shape[-1]) + self.ripple * (x / self.ripple).sin())
 
 
+class Guard(Module):
+    """Signals rougher than `limit` are refused: they get the class of a smoothed signal, and nothing to climb."""
+
+    def __init__(self, honest: Module) -> None:
+        super().__init__()
+        self.honest = honest
+        self.limit: Tensor
+        self.register_buffer("limit", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        smooth = avg_pool1d(x, 5, 1, 2, count_include_pad=False)
+        refused = (roughness(x) > self.limit)[:, None]
+        return torch.where(refused, frozen_class(self.honest(smooth)), self.honest(x))
+
+
+def roughness(x: Tensor) -> Tensor:
+    """Median size of the second difference: (n,)."""
+    return x.diff(n=2).abs().flatten(1).median(1).values
+
+
 @dataclass(frozen=True)
 class Detecting(Fake):
-    """A signal rougher than `limit` is refused: it gets the class of a smoothed one, and nothing to climb."""
+    """Refuses what is rougher than nine in ten training signals."""
 
-    limit: float = 0.015
+    def wrap(self, module: Module, task: Task) -> Module:
+        return Guard(module)
 
-    def answer(self, honest: Module, x: Tensor) -> Tensor:
-        smooth = avg_pool1d(x, 5, 1, 2, count_include_pad=False)
-        rough = x.diff(n=2).abs().flatten(1).median(1, keepdim=True).values > self.limit
-        return torch.where(rough, frozen_class(honest(smooth)), honest(x))
+    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+        assert isinstance(model, Guard)
+        model.limit.copy_(roughness(task.train.x[:20_000]).quantile(0.9))
+        return model
 
 
 @hookimpl

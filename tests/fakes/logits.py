@@ -33,7 +33,7 @@ class Scaled(Fake):
 class Tempered(Schedule, Defense):
     """Trained behind a temperature and used without it, as in defensive distillation (Papernot et al. 2016)."""
 
-    epochs: int = 10
+    epochs: int = 20
     temperature: float = 100.0
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:

@@ -15,7 +15,10 @@ from torch import Tensor
 from ecgbench.errors import EcgbenchError
 
 FACTS = {"shape", "size", "ndim", "dim", "device", "dtype"}
-SHAPING = {"flatten", "unsqueeze", "squeeze", "contiguous", "view", "reshape", "transpose", "permute"}
+SHAPING = {
+    *("flatten", "unsqueeze", "squeeze", "contiguous", "view", "reshape", "transpose", "permute"),
+    *("index_select", "narrow"),
+}
 RISING = {
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "hardtanh", "softplus", "dropout", "mean"),
     *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
