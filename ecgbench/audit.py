@@ -78,14 +78,14 @@ def _by_gradient(after: Aftermath) -> Iterator[Check]:
 
 
 def _coupled(after: Aftermath) -> Check:
-    """Logits in the company of one or two and of many (our own); draws belong to the sample and are the same in both."""
+    """A sample's logits in a batch and in a pair (our own); draws belong to the sample and are the same in both."""
     batch = next(after.batches(after.first(after.outcomes.correct, 32)), None)
     if batch is None:
         return Check("BATCHDEP", False, 0.0, COUPLED, "not asked: nobody is right")
+    pairs = torch.arange(len(batch), device=batch.x.device).tensor_split(max(1, len(batch) // 2))
     with torch.no_grad():
         together = after.logits(batch)
-        few = torch.arange(len(batch), device=batch.y.device).tensor_split(max(1, len(batch) // 2))
-        apart = torch.cat([after.logits(batch[rows]) for rows in few])
+        apart = torch.cat([after.logits(batch[pair]) for pair in pairs])
     moved = float((together - apart).abs().amax() / together.abs().amax().clamp_min(1e-12))
     return Check("BATCHDEP", moved > COUPLED, moved, COUPLED, "largest change of a logit by other samples of a batch")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -146,12 +146,34 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "")
 
 
 def alike(identity: Identity, others: Iterable[tuple[str, Identity]]) -> list[tuple[str, list[str]]]:
-    """Of `others` those that differ in sources alone: key and names of these sources, the fewest first."""
+    """Of `others` those that differ in sources alone: key and names of these sources, the fewest first.
+
+    A parameter that a plugin got since the other was made counts as at its default there: that is what it did.
+    """
     plain = _without_sources(identity)
-    same = ((key, differences(identity, other)) for key, other in others if _without_sources(other) == plain)
+    since = ((key, _completed(other, identity)) for key, other in others)
+    same = ((key, differences(identity, other)) for key, other in since if _without_sources(other) == plain)
     return sorted(
         ((key, [line.partition(":")[0] for line in lines]) for key, lines in same), key=lambda one: len(one[1])
     )
+
+
+def _completed(then: Any, now: Any) -> Any:
+    """`then` with the defaults of parameters that the same classes have in `now`, at every depth."""
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping):
+        return then
+    whole = {name: _completed(value, now.get(name)) for name, value in then.items()}
+    if "fields" in then and then.get("class") == now.get("class"):
+        new = {name: value for name, value in _defaults(now["class"]).items() if name in now["fields"]}
+        whole["fields"] = new | whole["fields"]
+    return whole
+
+
+def _defaults(path: str) -> Identity:
+    """The default of every parameter of a loaded class that has one."""
+    module, _, name = path.rpartition(".")
+    of = getattr(sys.modules[module], name)
+    return {part.name: identity(part.default) for part in fields(of) if part.default is not MISSING}
 
 
 def _without_sources(identity: Any) -> Any:

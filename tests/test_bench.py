@@ -522,6 +522,21 @@ def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_pa
     )
 
 
+def test_a_parameter_that_a_plugin_got_since_counts_as_at_its_default(home: Home, tmp_path: Path) -> None:
+    store = published(home, tmp_path)
+    ((key, identity),) = store.identities("victims")
+    files = store.get("victims", key)
+    assert files is not None
+    older = {name: value for name, value in identity["defense"]["fields"].items() if name != "trains"}
+    shutil.rmtree(tmp_path / "checkpoints")
+    old = store.put("victims", {**identity, "defense": {**identity["defense"], "fields": older}}, files)
+    bench = replace(home.bench(), checkpoints=store)
+    other = replace(CELL, defense=replace(CELL.defense, trains=False))
+    assert [planned.work for planned in bench.plan([CELL, other])] == ["attack", "train"]
+    record = bench.execute(CELL)
+    assert record.provenance is not None and record.provenance.checkpoint == old
+
+
 def test_of_published_victims_the_one_whose_sources_differ_least_is_used(home: Home, tmp_path: Path) -> None:
     store = published(home, tmp_path)
     ((key, identity),) = store.identities("victims")

@@ -38,20 +38,22 @@ EPS = {
     ("waves", "l2", False): 0.8,
     ("waves", "l2", True): 5.0,
     ("beats", "linf", False): 0.015,
-    ("beats", "linf", True): 0.1,
+    ("beats", "linf", True): 0.2,
     ("beats", "l2", False): 0.15,
-    ("beats", "l2", True): 1.0,
+    ("beats", "l2", True): 2.0,
 }
 """By signals, norm, and whether they are z-scored."""
 OURS = "pgd[start=zero,steps=20]"
 THEIRS = {
     ("torchattacks", "linf"): "torchattacks.PGD[random_start=false,steps=20,alpha={step}]",
-    ("torchattacks", "l2"): "torchattacks.PGDL2[random_start=false,steps=20,alpha={step}]",
+    ("torchattacks", "l2"): "torchattacks.PGDL2[random_start=false,steps=20,alpha={step},eps_for_division=1e-30]",
     ("foolbox", "linf"): "foolbox.LinfPGD[random_start=false,steps=20,rel_stepsize=0.1]",
     ("foolbox", "l2"): "foolbox.L2PGD[random_start=false,steps=20,rel_stepsize=0.1]",
     ("art", "linf"): "art.PGD[max_iter=20,eps_step={step}]",
     ("art", "l2"): "art.PGD[max_iter=20,eps_step={step}]",
 }
+"""torchattacks adds 1e-10 to the norm of each gradient of a mean loss: 14 of 200 real beats, whose loss is saturated,
+would stand still. It is a parameter of theirs."""
 by_library = pytest.mark.parametrize("library", ["torchattacks", "foolbox", "art"])
 by_norm = pytest.mark.parametrize("norm", ["linf", "l2"])
 by_scale = pytest.mark.parametrize("scored", [False, True], ids=["unit", "z-scored"])

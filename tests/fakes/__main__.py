@@ -15,7 +15,8 @@ from tests.fakes.table import FAKES, HONEST, STRONG, Bed, Row
 
 @click.command()
 @click.option("--dataset", default="synthetic-beats[beats=4000]", show_default=True, help="What is attacked.")
-def main(dataset: str) -> None:
+@click.option("--attack", default=STRONG, show_default=True, help="The strong attack on honest victims.")
+def main(dataset: str, attack: str) -> None:
     """Fakes, each with the check meant for it, then honest victims. Exit status 1 if one fake is missed or one
     honest victim flagged under a strong attack."""
     torch.set_num_threads(1)
@@ -27,9 +28,9 @@ def main(dataset: str) -> None:
     for row in bed.fakes():
         fakes.append(row)
     click.echo(_fakes(fakes))
-    click.echo(f"\nHonest victims under {STRONG}, and what pgd100 alone would report:\n")
+    click.echo(f"\nHonest victims under {attack}, and what pgd100 alone would report:\n")
     for model in HONEST:
-        strong += bed.honest(model, STRONG)
+        strong += bed.honest(model, attack)
         weak += bed.honest(model, "pgd100")
     click.echo(_honest(strong, weak))
     missed = [row.victim for row in fakes if row.victim in FAKES and FAKES[row.victim] not in row.flags]

@@ -17,7 +17,7 @@ from ecgbench.errors import EcgbenchError
 FACTS = {"shape", "size", "ndim", "dim", "device", "dtype"}
 SHAPING = {
     *("flatten", "unsqueeze", "squeeze", "contiguous", "view", "reshape", "transpose", "permute"),
-    *("index_select", "narrow"),
+    *("index_select", "narrow", "clone"),
 }
 RISING = {
     *("relu", "leaky_relu", "elu", "tanh", "sigmoid", "hardtanh", "softplus", "dropout", "mean"),

@@ -89,9 +89,12 @@ class ResidualNet(Module):
         return self.head(relu(self.narrow(signal.flatten(1).narrow(0, 0, len(x)))))
 
     def _flat(self, x: Tensor) -> Tensor:
-        """Channels-last signals of height 1, the last one repeated up to a number of rows that is often met."""
+        """Channels-last signals of height 1, the last one repeated up to a number of rows that is often met.
+
+        `contiguous` would leave a single channel as it is, and the first convolution would answer in that layout.
+        """
         rows = torch.arange(often_met(len(x)), device=x.device).clamp(max=len(x) - 1)
-        return x.index_select(0, rows).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return x.index_select(0, rows).unsqueeze(2).clone(memory_format=torch.channels_last)
 
     def _convolve(self, layer: Module, signal: Tensor) -> Tensor:
         assert isinstance(layer, Conv1d)
