@@ -97,7 +97,7 @@ def bare_forwards(case: Problem, samples: int) -> None:
 
 def spsa_table(runs: int) -> None:
     """SPSA's queries per second against those of the victim alone, and its memory as it grows."""
-    case, samples = problem("mlp", 20), 1_000_000
+    case, samples = problem("mlp", limit=100), 1_000_000
     found = spsa_sweep(case, SPSA()).run(Journal())
     taken = paired([lambda: spsa_run((case, SPSA())), lambda: bare_forwards(case, samples)], runs)
     share = median(int(found.forwards.sum()) / a / (samples / b) for a, b in zip(*taken, strict=True))
@@ -105,10 +105,10 @@ def spsa_table(runs: int) -> None:
     print(f"\nspsa, mlp, {len(case.y)} beats, eps 0.1: {found.forwards.mean():,.0f} queries a beat")
     print(f"{per_second:,.0f} queries a second, {share:.2f} of the bare forward's {samples / median(taken[1]):,.0f}")
     print("peak MB by beats and pairs, 2 steps:")
-    for beats, pairs in ((100, 512), (100, 4096), (800, 512), (800, 4096)):
-        attack = SPSA(steps=2, pairs=pairs)
-        taken_mb = peak(spsa_run, (case.sized(10), SPSA(steps=1, pairs=8)), (case.sized(beats), attack))
-        print(f"{beats:>6}{pairs:>6}{taken_mb:>8.1f}", flush=True)
+    many = problem("mlp")
+    for n, pairs in ((100, 512), (100, 4096), (800, 512), (800, 4096)):
+        small, whole = (many.sized(10), SPSA(steps=1, pairs=8)), (many.sized(n), SPSA(steps=2, pairs=pairs))
+        print(f"{n:>6}{pairs:>6}{peak(spsa_run, small, whole):>8.1f}", flush=True)
 
 
 def main() -> None:

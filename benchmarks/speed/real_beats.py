@@ -62,17 +62,20 @@ class Problem:
         return replace(self, task=replace(self.task, test=replace(samples, ids=torch.arange(n))))
 
 
-def problem(name: str, per_class: int | None = None) -> Problem:
-    """The victim of this name, trained now if it is not kept, and the first `per_class` test beats of each class."""
+def problem(name: str, limit: int | None = None) -> Problem:
+    """The victim of this name, trained now if it is not kept, and the first test beats of each class.
+
+    With `limit` those that `ecgbench run --limit` takes, each class with its share.
+    """
     bench = open_bench(data={}, store=None, device="cpu", plugins=(), tell=_tell)
     resolve, (model, defense) = bench.catalog.resolve, VICTIMS[name]
     values = (resolve("dataset", DATASET), resolve("model", model), resolve("defense", defense))
     cell = Cell(*values, resolve("attack", "pgd100"), resolve("threat", "linf"), EPSILONS)
     module, whole = bench.victim(cell, cell.defense).victim.module, bench.task(cell.dataset)
-    beats = BEATS[model] if per_class is None else per_class
-    rows = [(whole.test.y == label).nonzero().squeeze(1)[:beats] for label in range(len(whole.classes))]
+    rows = [(whole.test.y == label).nonzero().squeeze(1)[: BEATS[model]] for label in range(len(whole.classes))]
+    test = whole.test[torch.cat(rows)] if limit is None else whole.limited(limit).test
     nobody = torch.arange(0)  # not a slice, whose storage would be that of the whole split
-    task = replace(whole, train=whole.train[nobody], val=whole.val[nobody], test=whole.test[torch.cat(rows)])
+    task = replace(whole, train=whole.train[nobody], val=whole.val[nobody], test=test)
     relaid = copy.deepcopy(module).requires_grad_(True)
     return Problem(name, module, _as_written(relaid, task), relaid, task)
 
