@@ -182,10 +182,10 @@ class Trial:
         with torch.no_grad():
             for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
                 part = self.batch[rows]
-                start = (part.x + delta[rows]).unsqueeze(1)
-                x = torch.addcmul(start, length[rows].unsqueeze(1), directions).flatten(0, 1)
+                start = (part.x + take(delta, rows)).unsqueeze(1)
+                x = torch.addcmul(start, take(length, rows).unsqueeze(1), directions).flatten(0, 1)
                 logits = self._mean(x, _repeated(part, k, x), draws)
-                values[rows] = loss(logits, self.aim[rows.repeat_interleave(k)]).view(-1, k)
+                values.index_copy_(0, rows, loss(logits, self.aim[rows.repeat_interleave(k)]).view(-1, k))
         return values
 
     def gradient(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:

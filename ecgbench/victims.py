@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch.nn import Module
 
 from ecgbench.cell import Cell, Identity, alike, victim_identity
-from ecgbench.data import Batch
+from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError
 from ecgbench.interfaces import Defense
 from ecgbench.journal import Journal, Note
@@ -94,7 +94,7 @@ class Victims:
             self._said.add(key)
 
     def _train(self, cell: Cell, defense: Defense, journal: Journal) -> dict[str, bytes]:
-        task, rng = self.recordings.task(cell.dataset), Keyed(("train", cell.seed))
+        task, rng = self._blind(cell), Keyed(("train", cell.seed))
         module = self._blank(cell, defense)
         if defense.base is not None:
             base = self.get(cell, defense.base).victim
@@ -108,12 +108,17 @@ class Victims:
 
     def _blank(self, cell: Cell, defense: Defense) -> Module:
         """The architecture that `defense` trains and attacks meet, freshly initialised from the cell's seed."""
-        task = self.recordings.task(cell.dataset)
+        task = self._blind(cell)
         if defense.base is not None:
             return defense.wrap(self._blank(cell, defense.base), task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(Keyed(("weights", cell.seed)).seed)
             return defense.wrap(cell.model.build(task), task)
+
+    def _blind(self, cell: Cell) -> Task:
+        """The task as model and defense see it: no test sample, so that none can be looked up."""
+        task = self.recordings.task(cell.dataset)
+        return replace(task, test=task.test[:0])
 
     def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
         """What is kept is what was trained: the weights in a fresh architecture give the same logits."""

@@ -59,7 +59,7 @@ class PGD(Attack):
         return self.steps * (self.rel_step * eps if self.abs_step is None else self.abs_step)
 
     def longer(self) -> Attack:
-        return replace(self, steps=2 * self.steps)
+        return replace(self, steps=2 * self.steps, start="random")
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         return in_turn(trial, self._descents(trial, rng))
