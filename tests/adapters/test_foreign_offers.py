@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,9 @@ def adapter(library: str) -> ModuleType:
     spec = importlib.util.find_spec(f"ecgbench_plugins.attacks.{library}_adapter")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        spec.loader.exec_module(module)
     return module
 
 
