@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import sys
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
