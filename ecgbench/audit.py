@@ -17,15 +17,14 @@ from torch import Tensor
 
 from ecgbench.checks import differentiable, not_asked
 from ecgbench.data import Batch
-from ecgbench.descent import State, descend, in_turn
-from ecgbench.effect import EFFECT, Aftermath, Check
+from ecgbench.descent import in_turn
+from ecgbench.effect import EFFECT, Aftermath, Check, climb
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin, pair_margin
 from ecgbench.outcomes import Outcomes
 from ecgbench.planted import active_test
 from ecgbench.sweep import Sweep
-from ecgbench.threat import Ball
-from ecgbench.trial import Loss, Slope, Trial
+from ecgbench.trial import Trial
 from ecgbench.victim import Victim
 
 ROWS = 200  # survivors looked at (a few hundred, as Carlini et al. 2019 do)
@@ -97,7 +96,7 @@ def _masked(after: Aftermath) -> Check:
     at a random point of the ball. The worse of the two decides.
     """
     cosines = [1.0]
-    if _share(after) > EFFECT:
+    if after.share > EFFECT:
         batches = list(after.batches(after.first(after.standing, FEW)))
         places = (torch.cat([_agreement(after, batch, inside) for batch in batches]) for inside in (False, True))
         cosines += [float(cosine.median()) for cosine in places]
@@ -122,20 +121,24 @@ def _agreement(after: Aftermath, batch: Batch, inside: bool, lengths: tuple[floa
     with torch.enable_grad():
         now = value(here.requires_grad_())
     (slope,) = torch.autograd.grad(now.sum(), here)
-    unit, best = now.detach().abs().clamp_min(1e-37)[:, None], torch.full_like(now.detach(), -2.0)
+    draws = (ball.steepest(rng.at(number).normal(batch.ids, trial.shape)) for number in range(DIRECTIONS))
+    directions, origin, unit = list(draws), here.detach(), now.detach().abs().clamp_min(1e-37)[:, None]
+    best = torch.full_like(now.detach(), -2.0)
     for length in lengths:
         told, seen = [], []
-        for number in range(DIRECTIONS):
-            step = length * ball.eps * ball.steepest(rng.at(number).normal(batch.ids, trial.shape))
-            ahead, behind = ball.project(here.detach() + step), ball.project(here.detach() - step)
+        for direction in directions:
+            ahead, behind = (ball.project(origin + side * length * ball.eps * direction) for side in (1, -1))
             told.append((slope * (ahead - behind)).flatten(1).sum(1))
             with torch.no_grad():
                 seen.append(value(ahead) - value(behind))
-        changes = torch.stack(told, 1) / unit, torch.stack(seen, 1) / unit
-        moves = ~((changes[0].abs() + changes[1].abs()).amax(1) <= STILL)  # NaN is no standstill
-        cosine = torch.cosine_similarity(*changes, dim=1, eps=1e-12).nan_to_num(-1.0)
-        best = torch.where(moves, torch.maximum(best, cosine), best)
+        best = torch.maximum(best, _cosine(torch.stack(told, 1) / unit, torch.stack(seen, 1) / unit))
     return torch.where(best < -1.5, 1.0, best)
+
+
+def _cosine(told: Tensor, seen: Tensor) -> Tensor:
+    """Cosine of changes (n, directions) in units of the margin: (n,); -1 for NaN, -2 where nothing moves."""
+    still = (told.abs() + seen.abs()).amax(1) <= STILL
+    return torch.where(still, -2.0, torch.cosine_similarity(told, seen, dim=1, eps=1e-12).nan_to_num(-1.0))
 
 
 def _unbounded(after: Aftermath) -> Check:
@@ -150,14 +153,8 @@ def _unbounded(after: Aftermath) -> Check:
         _toward_all(trial, torch.zeros_like(batch.x), 50, 0.1)
         left += float(batch.weight[~trial.fell].sum())
         met += float(batch.weight.sum())
-    share = left / met * _share(after) if met else 0.0
+    share = left / met * after.share if met else 0.0
     return Check("UNBOUNDED", share > EFFECT, share, EFFECT, "share standing when eps is the range of the data")
-
-
-def _share(after: Aftermath) -> float:
-    """The weighted share of all samples that stands: the most that anything can lower the score by."""
-    weight = after.outcomes.weight
-    return float(weight[after.standing].sum() / max(weight.sum(), 1e-12))
 
 
 def _saturated(trial: Trial, rng: Keyed) -> None:
@@ -179,23 +176,14 @@ def _targeted(trial: Trial, rng: Keyed) -> None:
 def _toward_all(trial: Trial, start: Tensor, steps: int, length: float) -> Tensor:
     """The margin toward every other class in turn, likeliest first, on whoever still stands."""
     if not trial.aim.leave:
-        return _climb(trial, start, margin, steps, length)
+        return climb(trial, margin, steps, length, start)
     logits = trial.scores(torch.zeros_like(trial.batch.x))
     rivals = logits.scatter(1, trial.aim.label[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
 
     def part(left: Trial, at: Tensor, rank: int) -> Tensor:
-        return _climb(left.toward(rivals[at, rank]), start[at], pair_margin, steps, length)
+        return climb(left.toward(rivals[at, rank]), pair_margin, steps, length, start[at])
 
     return in_turn(trial, (partial(part, rank=rank) for rank in range(rivals.shape[1])))
-
-
-def _climb(trial: Trial, start: Tensor, loss: Loss, steps: int, length: float) -> Tensor:
-    """Plain steepest ascent, `steps` steps of `length` eps."""
-
-    def step(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
-        return ball.project(delta + length * ball.eps * ball.steepest(slope.gradient)), state
-
-    return descend(trial, start, loss, step, steps)
 
 
 def _again(after: Aftermath, trial: Trial, rng: Keyed) -> None:
@@ -226,6 +214,6 @@ def _transferred(after: Aftermath, twin: Victim, trial: Trial, rng: Keyed) -> No
     """Gradients of a victim that hides none (Papernot et al. 2016; Tramer et al. 2020), run to their end."""
     source = after.trial(trial.batch, twin)
     start = torch.zeros_like(trial.batch.x)
-    trial.look(_climb(replace(source, watch="never"), start, margin, 40, 0.1))
+    trial.look(climb(replace(source, watch="never"), margin, 40, 0.1))
     _toward_all(source, start, 40, 0.1)
     trial.standing().look(source.best(start)[~trial.fell])

@@ -127,10 +127,6 @@ class Bench:
         files = self.store.get("outcomes", record.provenance.outcomes)
         return None if files is None else unpack(files["outcomes.npz"], "the store")
 
-    def data_digest(self, dataset: Dataset) -> str:
-        """Digest of the files a dataset reads."""
-        return self.recordings.digest(dataset)
-
     def task(self, dataset: Dataset) -> Task:
         """The loaded task."""
         return self.recordings.task(dataset)
@@ -148,7 +144,7 @@ class Bench:
 
     def identities(self, cell: Cell) -> dict[str, Identity]:
         """What each stage of a cell is made of, by the stage's name in the store; victims as they will be used."""
-        outcomes = outcomes_identity(cell, self.data_digest(cell.dataset))
+        outcomes = outcomes_identity(cell, self.recordings.digest(cell.dataset))
         for role in ("victim", "source"):
             if outcomes[role] is not None:
                 outcomes[role] = self.victims.used(outcomes[role])
@@ -168,7 +164,7 @@ class Bench:
         twin = self._twin(cell)
         if twin is None:
             return None
-        return self.victims.used(victim_identity(cell, twin, self.data_digest(cell.dataset)))
+        return self.victims.used(victim_identity(cell, twin, self.recordings.digest(cell.dataset)))
 
     def _planned(self, cell: Cell) -> Planned:
         identities = self.identities(cell)

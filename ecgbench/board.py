@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from difflib import unified_diff
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 
-from ecgbench.comparison import Pair, Study, agreement, pairs, read_studies
+from ecgbench.comparison import Pair, Study, agreement, pairs, read_studies, tables
 from ecgbench.errors import StoreError
 from ecgbench.metrics import Score
 from ecgbench.published import Published, find, place, read_published, read_results
@@ -149,7 +149,10 @@ def _section(section: Section) -> Iterator[str]:
 def _terms(section: Section) -> Iterator[str]:
     """What all rows of a section have in common, a line each."""
     if section.protocol != "standard":
-        yield f"- Protocol {_text(section.protocol)} is not the standard one; compare with no other section."
+        yield (
+            f"- Protocol {_text(section.protocol)} is not the standard one: these rows show how others counted. What "
+            "stronger attacks leave of the same victims stands under the standard protocol, where they ran."
+        )
     record = section.scored
     if record is None:
         yield "- No row of this section has scores."
@@ -219,21 +222,14 @@ def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
         f"- {whole.compared} of {whole.of} values stand beside ours: mean absolute difference {_figure(whole.mean)}, "
         f"largest {_figure(whole.largest)}."
     )
-    for table, found in groupby(compared, key=lambda pair: pair.figure.table):
-        members = list(found)
-        if (near := agreement(members)) is not None:
-            yield from ("", f"Table {_text(table)}, mean absolute difference {_figure(near.mean)}:", "")
-            yield from _compared(members)
-
-
-def _compared(members: Sequence[Pair]) -> Iterator[str]:
-    first, sizes = members[0].figure, sorted({pair.figure.eps for pair in members})
-    head = f"{_text(first.model)}, {_text(first.attack)}, {first.metric.upper()}"
-    rows = []
-    for method, found in groupby(members, key=lambda pair: pair.figure.method):
-        by_eps = {pair.figure.eps: pair for pair in found}
-        rows.append([_text(method), *(_beside(by_eps.get(eps)) for eps in sizes)])
-    yield from _table([head, *(_number(eps) for eps in sizes)], rows)
+    for table in tables(compared):
+        if (near := agreement(table.pairs)) is not None:
+            yield from ("", f"Table {_text(table.name)}, mean absolute difference {_figure(near.mean)}:", "")
+            head = f"{_text(table.model)}, {_text(table.attack)}, {table.metric.upper()}"
+            rows = [
+                [_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()
+            ]
+            yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
 
 
 def _beside(pair: Pair | None) -> str:

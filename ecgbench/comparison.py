@@ -90,6 +90,37 @@ def agreement(compared: Sequence[Pair]) -> Agreement | None:
     return Agreement(len(gaps), len(compared), fmean(gaps), max(gaps)) if gaps else None
 
 
+@dataclass(frozen=True)
+class Table:
+    """One published table with ours: its pairs by method and eps, in the order of the study."""
+
+    name: str
+    model: str
+    attack: str
+    metric: str
+    rows: Mapping[str, Mapping[float, Pair]]
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """Every eps of the table, ascending."""
+        return tuple(sorted({eps for row in self.rows.values() for eps in row}))
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All of them."""
+        return tuple(pair for row in self.rows.values() for pair in row.values())
+
+
+def tables(compared: Iterable[Pair]) -> tuple[Table, ...]:
+    """The pairs table by table; a table is of one model, attack and metric."""
+    made: dict[tuple[str, str, str, str], dict[str, dict[float, Pair]]] = {}
+    for pair in compared:
+        figure = pair.figure
+        rows = made.setdefault((figure.table, figure.model, figure.attack, figure.metric), {})
+        rows.setdefault(figure.method, {})[figure.eps] = pair
+    return tuple(Table(*facts, rows) for facts, rows in made.items())
+
+
 def read_studies(folder: Path) -> list[Study]:
     """All studies in a folder, by name; none where the folder is missing."""
     return [read_study(path) for path in sorted(folder.glob("*.toml"))]

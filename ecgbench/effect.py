@@ -76,6 +76,12 @@ class Aftermath:
         """Attacked samples that did not fall, (n,)."""
         return self.attacked & ~self.outcomes.fallen[self.place]
 
+    @property
+    def share(self) -> float:
+        """The weighted share of all samples that stands: the most that anything can lower the score by."""
+        weight = self.outcomes.weight
+        return float(weight[self.standing].sum() / max(weight.sum(), 1e-12))
+
     def first(self, chosen: NDArray[np.bool_], limit: int = LIMIT) -> Tensor:
         """Up to `limit` rows of the chosen samples, the same ones in any order of the split."""
         rows = torch.from_numpy(np.flatnonzero(chosen))
@@ -111,8 +117,7 @@ class Aftermath:
             fell += float(batch.weight[self.fallen(batch, trial)].sum())
             met += float(batch.weight.sum())
             largest = max(largest, float(batch.weight.max()))
-        share = float(self.outcomes.weight[self.standing].sum() / max(self.outcomes.weight.sum(), 1e-12))
-        effect, one = (part / met * share if met else 0.0 for part in (fell, largest))
+        effect, one = (part / met * self.share if met else 0.0 for part in (fell, largest))
         threshold = max(EFFECT, one)
         return Check(code, effect > threshold, effect, threshold, note)
 
@@ -123,10 +128,13 @@ class Aftermath:
         return trial.aim.met(predicted) & trial.fell
 
 
-def climb(trial: Trial, loss: Loss, steps: int, length: float) -> Tensor:
-    """Plain steepest ascent from the clean sample, `steps` steps of `length` eps: the yardstick of checks."""
+def climb(trial: Trial, loss: Loss, steps: int, length: float, start: Tensor | None = None) -> Tensor:
+    """Plain steepest ascent, `steps` steps of `length` eps, from the clean sample or from `start` (n, *shape).
+
+    The yardstick of checks. Returns delta (n, *shape).
+    """
 
     def step(ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
         return ball.project(delta + length * ball.eps * ball.steepest(slope.gradient)), state
 
-    return descend(trial, torch.zeros_like(trial.batch.x), loss, step, steps)
+    return descend(trial, torch.zeros_like(trial.batch.x) if start is None else start, loss, step, steps)

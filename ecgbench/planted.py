@@ -76,7 +76,7 @@ class Heads:
 
 
 class Planted(Module):
-    """`victim` read out anew: class `rival` of a sample gets the readout, its `label` 0, the others less.
+    """`victim` read out anew: class `reach` of a sample gets the readout, class `leave` 0, the others less.
 
     The readout is -1 at the nearest point inside and 1 at the plant. Rows are told apart by sample id.
     """

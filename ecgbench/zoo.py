@@ -17,6 +17,7 @@ from ecgbench.catalog import Catalog, discover
 from ecgbench.data import Samples, Task
 from ecgbench.errors import StoreError, UnknownNameError
 from ecgbench.interfaces import Defense, Model
+from ecgbench.keyed import Keyed
 from ecgbench.store import Store
 from ecgbench.victim import frozen
 
@@ -51,22 +52,21 @@ class Card(Struct, frozen=True, kw_only=True):
 
     def blank(self, catalog: Catalog) -> Module:
         """The architecture, untrained. Raises EcgbenchError where model or defense are not offered here."""
-        task = self._task()
-        model: Model = catalog.resolve("model", self.model)
-        defense: Defense | None = catalog.resolve("defense", self.defense)
-        with torch.random.fork_rng(devices=[]):
-            module = model.build(task)
-        chain = []
-        while defense is not None:
-            chain.append(defense)
-            defense = defense.base
-        for each in reversed(chain):
-            module = each.wrap(module, task)
-        return module
+        model, defense = catalog.resolve("model", self.model), catalog.resolve("defense", self.defense)
+        return architecture(model, defense, self._task(), self.seed)
 
     def _task(self) -> Task:
         none = Samples.of(torch.zeros(0, *self.shape), torch.zeros(0, dtype=torch.int64))
         return Task(self.dataset, self.classes, none, none, none, bounds=self.bounds, rate=self.rate)
+
+
+def architecture(model: Model, defense: Defense, task: Task, seed: int) -> Module:
+    """What `defense` trains and attacks meet, freshly initialised from `seed`."""
+    if defense.base is not None:
+        return defense.wrap(architecture(model, defense.base, task, seed), task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Keyed(("weights", seed)).seed)
+        return defense.wrap(model.build(task), task)
 
 
 def cards(folder: Path = CHECKPOINTS) -> dict[str, tuple[str, Card]]:

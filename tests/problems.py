@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Flatten, Module, ReLU, Sequential
 
 from ecgbench.data import Batch, Samples, Task
 from ecgbench.journal import Journal, State
@@ -17,6 +18,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Aim, Threat
 from ecgbench.trial import Trial, Watch
 from ecgbench.victim import Victim, frozen
+from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.models.linear import LinearClassifier
 from ecgbench_plugins.models.mlp import MLP
 
@@ -240,6 +242,16 @@ class Written(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+@cache
+def small_network(n: int, epochs: int, seed: int) -> tuple[Task, Module]:
+    """Three clouds, `n` samples, and an honest network of one hidden layer trained on them."""
+    task = blobs(n, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = Sequential(Flatten(), torch.nn.Linear(16, 32), ReLU(), torch.nn.Linear(32, 3))
+    return task, Standard(epochs=epochs, batch=64, lr=1e-2).fit(module, task, Keyed(("train", seed)), Journal())
 
 
 class Wavering(Module):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fakes.table import FAKES, FILES, HONEST, STRONG, Bed
-from problems import Written, blobs, generators, linear_problem, random_mlp, task_of
+from problems import Written, generators, linear_problem, random_mlp, small_network, task_of
 from torch import Tensor
-from torch.nn import BatchNorm1d, Flatten, Linear, Module, ReLU, Sequential
+from torch.nn import BatchNorm1d, Module, Sequential
 
 from ecgbench.audit import Audit
 from ecgbench.catalog import discover
@@ -30,7 +29,6 @@ from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.attacks.square import Square
-from ecgbench_plugins.defenses.none import Standard
 
 CODES = ["BATCHDEP", "MASKEDGRAD", "UNBOUNDED", "LOSSSAT", "TARGETED", "NOTCONV", "BB>WB", "ACTIVE-TEST"]
 STRICT = PGD(loss="targeted-margin", restarts=2)
@@ -51,14 +49,9 @@ def raised(sweep: Sweep, twin: Victim | None = None) -> list[str]:
     return [code for code, check in audited(sweep, twin).items() if check.raised]
 
 
-@cache
 def trained(seed: int = 0) -> tuple[Task, Module]:
     """A small honest network."""
-    task = blobs(1800, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = Sequential(Flatten(), Linear(16, 32), ReLU(), Linear(32, 3))
-    return task, Standard(epochs=6, batch=64, lr=1e-2).fit(module, task, Keyed(("train", seed)), Journal())
+    return small_network(1800, 6, seed)
 
 
 def tricked(answer: Callable[[Module, Tensor], Tensor], attack: Attack = CE) -> Sweep:

@@ -132,7 +132,7 @@ def test_a_section_says_what_its_rows_have_in_common():
         "## beats, linf, headline eps 0.1\n\n- eps in mV; classes N, V.\n- Weighting: every beat counts once." in text
     )
     assert "- Note: intra-patient." in text
-    assert "- Protocol last is not the standard one; compare with no other section." in text
+    assert "- Protocol last is not the standard one: these rows show how others counted." in text
     assert "- A class that nobody predicts is left out of PREC." in text
 
 

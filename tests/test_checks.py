@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from problems import Wavering, Written, blobs, generators, linear_problem, random_mlp, task_of
+from problems import Wavering, Written, generators, linear_problem, random_mlp, small_network, task_of
 from torch import Tensor
-from torch.nn import BatchNorm1d, Dropout, Flatten, Linear, Module, ReLU, Sequential
+from torch.nn import BatchNorm1d, Dropout, Flatten, Module, Sequential
 
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Samples, Task
@@ -27,7 +26,6 @@ from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
-from ecgbench_plugins.defenses.none import Standard
 
 CODES = ["RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP"]
 HONEST = PGD(loss="margin")
@@ -46,14 +44,9 @@ def raised(sweep: Sweep, headline: float = GRID[1]) -> list[str]:
     return [code for code, check in examined(sweep, headline).items() if check.raised]
 
 
-@cache
 def trained(seed: int = 0) -> tuple[Task, Module]:
     """A small honest network."""
-    task = blobs(2400, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = Sequential(Flatten(), Linear(16, 32), ReLU(), Linear(32, 3))
-    return task, Standard(epochs=8, batch=64, lr=1e-2).fit(module, task, Keyed(("train", seed)), Journal())
+    return small_network(2400, 8, seed)
 
 
 def wrapped(outer: Callable[[Tensor], Tensor] = lambda x: x, inner: Callable[[Tensor], Tensor] = lambda x: x) -> Sweep:

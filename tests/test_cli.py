@@ -299,6 +299,14 @@ def test_the_costly_checks_are_made_on_demand_by_an_option_or_a_suite(tmp_path: 
     assert ecgbench(tmp_path, "why", option.records[0]["key"]).out.endswith("nothing is missing.\n")
 
 
+def test_a_victim_that_wavers_unsaid_is_scored_and_flagged_RANDOM(tmp_path: Path) -> None:  # noqa: N802
+    fakes = Path(__file__).parent / "fakes" / "company.py"
+    answer = ecgbench(tmp_path, *FGSM[:-4], "--defense", "noisy", *FGSM[-4:], "--plugin", str(fakes), "--json")
+    (record,) = [each for each in answer.records if "noisy" in each["defense"]]
+    assert record["status"] == "ok", record["error"]
+    assert {"code": "RANDOM", "raised": True}.items() <= record["checks"][0].items()
+
+
 def test_a_part_of_the_samples_is_marked(tmp_path: Path) -> None:
     answer = ecgbench(tmp_path, *FGSM, "--limit", "10")
     assert "10 test samples" in answer.out and "partial" in answer.out.splitlines()[0]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ecgbench.comparison import Pair
 
 
@@ -25,14 +22,19 @@ if TYPE_CHECKING:
 )
 def compare(study: str, results: str) -> None:
     """Print the figures of a published STUDY (TOML, see leaderboard/published) beside ours, table by table."""
-    from ecgbench.comparison import agreement, pairs, read_study
+    from tabulate import tabulate
+
+    from ecgbench.comparison import agreement, pairs, read_study, tables
     from ecgbench.published import read_results
 
     read = read_study(Path(study))
     compared = pairs(read, [row.record for row in read_results(Path(results))])
     click.echo(f"{read.citation}\nours / published")
-    for table, rows in groupby(compared, key=lambda pair: pair.figure.table):
-        click.echo(f"\ntable {table}\n{_table(list(rows))}")
+    for table in tables(compared):
+        sizes = table.epsilons
+        head = [f"{table.model} {table.attack} {table.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
+        rows = [[method, *(_cell(row.get(eps)) for eps in sizes)] for method, row in table.rows.items()]
+        click.echo(f"\ntable {table.name}\n{tabulate(rows, head, tablefmt='simple', disable_numparse=True)}")
     whole = agreement(compared)
     if whole is None:
         click.echo("\nno row of ours stands beside any of them yet.")
@@ -41,17 +43,6 @@ def compare(study: str, results: str) -> None:
             f"\n{whole.compared} of {whole.of} values compared: mean absolute difference {whole.mean:.3f}, "
             f"largest {whole.largest:.3f}"
         )
-
-
-def _table(rows: Sequence[Pair]) -> str:
-    from tabulate import tabulate
-
-    first = rows[0].figure
-    sizes = sorted({pair.figure.eps for pair in rows})
-    by_method = {method: {p.figure.eps: p for p in found} for method, found in groupby(rows, lambda p: p.figure.method)}
-    cells = [[method, *(_cell(found.get(eps)) for eps in sizes)] for method, found in by_method.items()]
-    head = [f"{first.model} {first.attack} {first.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
-    return tabulate(cells, head, tablefmt="simple", disable_numparse=True)
 
 
 def _cell(pair: Pair | None) -> str:
