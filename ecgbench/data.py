@@ -125,7 +125,8 @@ class Task:
     `bounds` is the valid range of x or None; `unit` is the unit of x and `physical` that of `x * scale`;
     `rate` in Hz; `notes` are facts that must stand beside every score, such as "intra-patient".
     `weighting` says in words what `test.weight` means. `skip_unpredicted` leaves a class that nobody predicts
-    out of the mean precision (as some studies do) instead of counting it as 0.
+    out of the mean precision (as some studies do) instead of counting it as 0. `challenge` names the classes whose
+    mean F1 the dataset's challenge was judged by, none where it had none.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Task:
     notes: tuple[str, ...] = ()
     weighting: str = "every sample counts once"
     skip_unpredicted: bool = False
+    challenge: tuple[str, ...] = ()
     synthetic: bool = False
 
     def __post_init__(self) -> None:

@@ -36,11 +36,31 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class Score:
-    """The figures at one `eps`; `acc`, `prec`, `f1`, `interval` and `recall` are weighted as the split states.
+class ByClass:
+    """Precision (0 where nobody is said to be of the class), recall and F1 of one class, each with (low, high)."""
 
-    `recall` is by class, None where the split has no sample of it. `plain` counts every sample once,
-    `balanced` every class equally often.
+    precision: float
+    recall: float
+    f1: float
+    precision_interval: tuple[float, float]
+    recall_interval: tuple[float, float]
+    f1_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """Mean F1 over the classes that the dataset's challenge was judged by, with its interval (low, high)."""
+
+    f1: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures at one `eps`; all but `plain` and `balanced` are weighted as the split states.
+
+    `by_class` is None for a class that the split has no sample of, `challenge` where the dataset has none. `plain`
+    counts every sample once, `balanced` every class equally often.
     """
 
     eps: float
@@ -48,9 +68,10 @@ class Score:
     prec: float
     f1: float
     interval: Intervals
-    recall: dict[str, float | None]
+    by_class: dict[str, ByClass | None]
     plain: Means
     balanced: Means
+    challenge: Challenge | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +97,17 @@ class Summary:
 
 
 def summarize(
-    outcomes: Outcomes, classes: Sequence[str], *, skip_unpredicted: bool, draws: int = 1000, seed: int = 0
+    outcomes: Outcomes,
+    classes: Sequence[str],
+    *,
+    skip_unpredicted: bool,
+    challenge: Sequence[str] = (),
+    draws: int = 1000,
+    seed: int = 0,
 ) -> Summary:
     """Every figure of a row; `skip_unpredicted` is that of `means`, `draws` >= 1 the number of resamples.
+
+    `challenge` names the classes whose mean F1 the dataset's challenge was judged by, none where it had none.
 
     Bootstrap intervals are percentiles, and cover a little less than they say where groups are few (92 % with 22
     groups that differ much). Without groups each sample is a unit, and where all weights are equal
@@ -103,7 +132,16 @@ def summarize(
         low[0], high[0] = np.transpose([wilson(count, n) for count in right])
         method = "Wilson (acc), bootstrap of samples (prec, f1, auc)"
     scores = tuple(
-        _score(outcomes, eps, predicted[at], classes, _intervals(low[:, at], high[:, at]), skip_unpredicted)
+        _score(
+            outcomes,
+            eps,
+            predicted[at],
+            classes,
+            _intervals(low[:, at], high[:, at]),
+            skip_unpredicted,
+            challenge,
+            drawn[at],
+        )
         for at, eps in enumerate(grid)
     )
     area = float(_area(grid, np.array([score.acc for score in scores])))
@@ -125,13 +163,21 @@ def means(confusion: NDArray[np.float64], *, skip_unpredicted: bool) -> NDArray[
     class that nobody predicts has precision 0, or with `skip_unpredicted` is left out of that mean (0 if none
     remains); its F1 is 0 either way. Each matrix must hold some weight.
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, said = confusion.sum(-1), confusion.sum(-2)
     present = true > 0
     counted = present & (said > 0) if skip_unpredicted else present
-    precision = hits / np.where(said > 0, said, 1)
-    f1 = 2 * hits / np.where(present, true + said, 1)
-    return np.stack([hits.sum(-1) / true.sum(-1), _mean(precision, counted), _mean(f1, present)])
+    precision, _, f1 = per_class(confusion)
+    accuracy = np.trace(confusion, axis1=-2, axis2=-1) / true.sum(-1)
+    return np.stack([accuracy, _mean(precision, counted), _mean(f1, present)])
+
+
+def per_class(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision, recall and F1 of each class of each confusion matrix: (..., K, K) -> (3, ..., K); 0 for 0/0."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, said = confusion.sum(-1), confusion.sum(-2)
+    return np.stack(
+        [part / np.where(whole > 0, whole, 1) for part, whole in ((hits, said), (hits, true), (2 * hits, true + said))]
+    )
 
 
 def _check_classes(outcomes: Outcomes, classes: int) -> None:
@@ -156,6 +202,8 @@ def _score(
     classes: Sequence[str],
     interval: Intervals,
     skip_unpredicted: bool,
+    challenge: Sequence[str],
+    drawn: NDArray[np.float64],
 ) -> Score:
     def three(matrix: NDArray[np.float64]) -> Means:
         return Means(*means(matrix, skip_unpredicted=skip_unpredicted).tolist())
@@ -170,13 +218,36 @@ def _score(
         prec=main.prec,
         f1=main.f1,
         interval=interval,
-        recall={
-            name: float(row[at] / row.sum()) if row.sum() else None
-            for at, (name, row) in enumerate(zip(classes, weighted, strict=True))
-        },
+        by_class=_by_class(weighted, drawn, classes),
         plain=three(plain),
         balanced=three(plain / np.maximum(plain.sum(1, keepdims=True), 1)),
+        challenge=_challenge(weighted, drawn, [list(classes).index(name) for name in challenge]),
     )
+
+
+def _by_class(
+    confusion: NDArray[np.float64], drawn: NDArray[np.float64], classes: Sequence[str]
+) -> dict[str, ByClass | None]:
+    """The figures of each class from the confusion matrix (K, K) and its resamples (draws, K, K)."""
+    three, resampled = per_class(confusion), per_class(drawn)
+    return {
+        name: ByClass(*three[:, at].tolist(), *(_interval(values) for values in resampled[..., at]))
+        if confusion[at].sum()
+        else None
+        for at, name in enumerate(classes)
+    }
+
+
+def _challenge(confusion: NDArray[np.float64], drawn: NDArray[np.float64], judged: Sequence[int]) -> Challenge | None:
+    if not judged:
+        return None
+    values = per_class(drawn)[2][:, judged].mean(-1)
+    return Challenge(float(per_class(confusion)[2][judged].mean()), _interval(values))
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, TAILS)
+    return float(low), float(high)
 
 
 def _intervals(low: NDArray[np.float64], high: NDArray[np.float64]) -> Intervals:

@@ -79,6 +79,7 @@ class Record(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     weighting: str = ""
     skip_unpredicted: bool = False
+    challenge: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     curve: Curve | None = None
     uncertainty: Uncertainty | None = None

@@ -93,7 +93,7 @@ def score(
     packed: bytes,
 ) -> Record:
     """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
-    summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted)
+    summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
     attacked = int((outcomes.forwards.sum(0) > 0).sum())
     forwards = int(outcomes.forwards.sum(dtype=np.int64))
     grouped = outcomes.group[outcomes.group >= 0]
@@ -108,6 +108,7 @@ def score(
         notes=task.notes,
         weighting=task.weighting,
         skip_unpredicted=task.skip_unpredicted,
+        challenge=task.challenge,
         scores=summary.scores,
         curve=summary.curve,
         uncertainty=summary.uncertainty,

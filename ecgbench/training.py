@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import cos, isfinite, nan, pi
 from typing import Literal
 
 import torch
@@ -21,6 +21,10 @@ from ecgbench.victim import chunks, evaluating
 
 Loss = Callable[[Module, Batch, Keyed], Tensor]
 """module in train mode, batch, randomness of this step -> mean loss."""
+Score = Callable[[Module, Samples, Keyed], float]
+"""module, validation samples, randomness of this epoch -> how good it is, the larger the better."""
+
+CURVE = "curve"  # in what a training keeps: loss and score of every epoch, (epochs, 2), NaN where none was taken
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Schedule:
     `balanced` batches hold every class equally often: each class is tiled to the size of the largest one and
     dealt in turn (Ma and Liang 2020, as coded). `keep` is the epoch whose weights are kept: the "last", or the
     "best" by balanced accuracy on validation; `patience` > 0 stops after so many epochs without a better one.
+    `anneal` lets `lr` fall from epoch to epoch along half a cosine, of which the last is the last step above 0
+    (Loshchilov and Hutter 2017, eq. 5).
     """
 
     epochs: int = 50
@@ -39,6 +45,7 @@ class Schedule:
     balanced: bool = True
     keep: Literal["last", "best"] = "last"
     patience: int = 0
+    anneal: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.patience < 0:
@@ -46,6 +53,10 @@ class Schedule:
                 f"epochs={self.epochs}, batch={self.batch}, lr={self.lr}, patience={self.patience} given; "
                 "expected epochs and batch of 1 or more, lr above 0 and patience of 0 or more."
             )
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of epoch number `epoch`, from 0."""
+        return self.lr * (1 + cos(pi * epoch / self.epochs)) / 2 if self.anneal else self.lr
 
 
 class Hook:
@@ -76,8 +87,12 @@ def train(
     rng: Keyed,
     journal: Journal,
     hooks: Sequence[Hook] = (),
+    score: Score | None = None,
 ) -> Module:
     """Train `module` in place on `task.train` and give it back in train mode off (eval).
+
+    After every epoch `score` is taken on validation. Without one it is balanced accuracy, taken only where the
+    schedule chooses by it.
 
     Torch's own randomness (dropout) runs in a fork of the generator, whose state is kept with the weights, so
     a killed training ends with the same weights as an undisturbed one. Raises EcgbenchError where the loss is
@@ -92,20 +107,23 @@ def train(
         (Adamax if schedule.optimizer == "adamax" else Adam)(module.parameters(), schedule.lr),
         hooks,
     )
-    watches = schedule.keep == "best" or schedule.patience > 0
+    if score is None and (schedule.keep == "best" or schedule.patience > 0):
+        score = balanced_accuracy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.at("torch").seed)
         run.resume(journal.kept())
         while not run.finished:
             mean = _epoch(run, samples, loss, rng.at("epoch", run.epoch))
-            score = balanced_accuracy(module, task.val.to(device), rng.at("validation")) if watches else None
-            run.close_epoch(score)
+            found = None if score is None else score(module, task.val.to(device), rng.at("validation"))
+            run.close_epoch(mean, found)
             journal.keep(run.state())
-            journal.tell(Epoch(run.epoch, schedule.epochs, mean, score))
+            journal.tell(Epoch(run.epoch, schedule.epochs, mean, found))
     return run.chosen().eval()
 
 
 def _epoch(run: _Run, samples: Batch, loss: Loss, rng: Keyed) -> float:
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.schedule.rate(run.epoch)
     order = epoch_order(samples.y, run.schedule.balanced, rng.at("order"))
     for number, hook in enumerate(run.hooks):
         hook.begin_epoch(run.epoch, rng.at("hook", number))
@@ -168,15 +186,17 @@ class _Run:
         self.module, self.schedule, self.optimizer, self.hooks = module, schedule, optimizer, hooks
         self.epoch, self.best_score, self.best_epoch = 0, float("-inf"), 0
         self.best: dict[str, Tensor] = {}
+        self.curve: list[tuple[float, float]] = []
 
     @property
     def finished(self) -> bool:
         stale = self.epoch - self.best_epoch
         return self.epoch >= self.schedule.epochs or 0 < self.schedule.patience <= stale
 
-    def close_epoch(self, score: float | None) -> None:
+    def close_epoch(self, loss: float, score: float | None) -> None:
         """Count the epoch; remember its weights if they are the best so far."""
         self.epoch += 1
+        self.curve.append((loss, nan if score is None else score))
         if score is not None and score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
             if self.schedule.keep == "best":
@@ -196,6 +216,7 @@ class _Run:
         for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
             for name, value in self.optimizer.state[parameter].items():
                 state[f"optimizer.{number}.{name}"] = value
+        state[CURVE] = torch.tensor(self.curve, dtype=torch.float64)
         state["generator"] = torch.random.get_rng_state()
         state["counters"] = torch.tensor([self.epoch, self.best_epoch, self.best_score], dtype=torch.float64)
         return state
@@ -216,6 +237,7 @@ class _Run:
         torch.random.set_rng_state(state["generator"])
         epoch, best_epoch, best_score = state["counters"].tolist()
         self.epoch, self.best_epoch, self.best_score = int(epoch), int(best_epoch), best_score
+        self.curve = [(loss, score) for loss, score in state[CURVE].tolist()]
 
     def _hooked(self) -> State:
         """The live tensors of all hooks."""

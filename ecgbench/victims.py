@@ -19,6 +19,7 @@ from ecgbench.journal import Journal, Note
 from ecgbench.keyed import Keyed
 from ecgbench.stages import Recordings, Stages
 from ecgbench.store import Store, key_of, pack_tensors
+from ecgbench.training import CURVE
 from ecgbench.victim import Victim, frozen
 from ecgbench.zoo import CARD, STAGE, WEIGHTS, Card, architecture
 
@@ -104,7 +105,9 @@ class Victims:
         seconds = time.perf_counter() - began
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)
-        return {WEIGHTS: weights, COST: msgspec.json.encode({"seconds": seconds})}
+        curve = (journal.kept() or {}).get(CURVE)
+        cost = {"seconds": seconds, "loss_and_score": [] if curve is None else curve.tolist()}
+        return {WEIGHTS: weights, COST: msgspec.json.encode(cost)}
 
     def _blank(self, cell: Cell, defense: Defense) -> Module:
         """The cell's architecture under `defense`, untrained."""

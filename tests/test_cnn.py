@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ecgbench.data import Samples, Task
-from ecgbench_plugins.models.cnn import CNN, often_met
+from ecgbench_plugins.models.cnn import CNN
+from ecgbench_plugins.models.conv1d import often_met
 
 ROWS = Samples.of(torch.rand(37, 1, 187, generator=torch.Generator().manual_seed(0)), torch.arange(37) % 5)
 TASK = Task("rows", tuple("NSVFQ"), ROWS, ROWS, ROWS)

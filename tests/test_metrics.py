@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_outcomes import outcomes, summary
+from plain_outcomes import NAMES, outcomes, summary
+from sklearn.metrics import precision_recall_fscore_support
 
 from ecgbench.errors import EcgbenchError
-from ecgbench.metrics import confusion, means
+from ecgbench.metrics import confusion, means, summarize
 from ecgbench.outcomes import Outcomes
 
 # scores
@@ -85,8 +86,33 @@ def test_a_score_is_weighted_as_the_split_states_and_plain_and_balanced_beside_i
     assert clean.balanced.prec == pytest.approx((1 + 1 / (1 + 1 / 3)) / 2)
 
 
-def test_recall_is_by_class_and_none_for_a_class_the_split_lacks() -> None:
-    assert summary(outcomes([0, 0, 1], [0, 2, 1])).scores[0].recall == {"N": 0.5, "S": 1.0, "V": None}
+def test_figures_are_by_class_and_none_for_a_class_the_split_lacks() -> None:
+    by_class = summary(outcomes([0, 0, 1], [0, 2, 1])).scores[0].by_class
+    n, s = by_class["N"], by_class["S"]
+    assert n is not None and s is not None and by_class["V"] is None
+    assert (n.precision, n.recall, n.f1) == pytest.approx((1.0, 1 / 2, 2 / 3))
+    assert n.recall_interval[0] == 0.0 and n.recall_interval[1] == 1.0
+    assert n.f1_interval[0] < n.f1 < n.f1_interval[1]
+
+
+def test_sklearn_agrees_on_precision_recall_and_f1_of_each_class() -> None:
+    rng = np.random.default_rng(0)
+    y, clean = rng.integers(0, 3, (2, 200))
+    found = summary(outcomes(y.tolist(), clean.tolist())).scores[0].by_class
+    expected = precision_recall_fscore_support(y, clean, labels=[0, 1, 2])
+    for at, name in enumerate("NSV"):
+        one = found[name]
+        assert one is not None
+        assert (one.precision, one.recall, one.f1) == pytest.approx([float(part[at]) for part in expected[:3]])
+
+
+def test_the_challenge_is_the_mean_f1_of_its_classes_alone() -> None:
+    rows = outcomes([0, 0, 1, 2], [0, 2, 1, 2])
+    (clean, *_) = summarize(rows, NAMES, skip_unpredicted=False, challenge=("N", "V")).scores
+    assert clean.challenge is not None and clean.challenge.f1 == pytest.approx((2 / 3 + 2 / 3) / 2)
+    low, high = clean.challenge.interval
+    assert low <= clean.challenge.f1 <= high
+    assert summary(rows).scores[0].challenge is None
 
 
 def test_weights_that_balance_the_classes_give_the_balanced_means() -> None:

@@ -13,6 +13,7 @@ from problems import Diary, KilledError, blobs, generators
 from torch import Tensor
 from torch.nn import BatchNorm1d, Dropout, Flatten, Linear, Module, ReLU, Sequential
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 
 from ecgbench.data import Batch, Samples
 from ecgbench.errors import EcgbenchError
@@ -20,7 +21,7 @@ from ecgbench.journal import Epoch, Journal
 from ecgbench.keyed import Keyed
 from ecgbench.sweep import Sweep
 from ecgbench.threat import Threat
-from ecgbench.training import Schedule, balanced_accuracy, epoch_order, train
+from ecgbench.training import Hook, Schedule, balanced_accuracy, epoch_order, train
 from ecgbench.victim import frozen
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.adaptive import Adaptive
@@ -276,6 +277,48 @@ def test_the_validation_score_is_told_where_it_decides() -> None:
 
 
 # what cannot be
+
+
+def test_a_score_of_its_own_is_taken_on_validation_after_every_epoch_and_chooses() -> None:
+    told: list[Any] = []
+    asked = iter([0.2, 0.9, 0.4])
+
+    def score(module: Module, samples: Samples, rng: Keyed) -> float:
+        assert torch.equal(samples.ids, TASK.val.ids)
+        return next(asked)
+
+    schedule = replace(FEW, epochs=3, keep="best")
+    train(fresh(), TASK, plain, schedule, RNG, Journal(told.append), score=score)
+    assert [epoch.score for epoch in told] == [0.2, 0.9, 0.4]
+
+
+def test_the_curve_of_a_training_outlives_a_kill() -> None:
+    schedule, killed, whole = replace(FEW, keep="best"), Diary(dies_at=2), Diary()
+    with pytest.raises(KilledError):
+        trained(schedule, killed)
+    resumed = Diary(killed.state)
+    trained(schedule, resumed)
+    trained(schedule, whole)
+    assert whole.state is not None and resumed.state is not None
+    assert whole.state["curve"].shape == (4, 2) and torch.equal(resumed.state["curve"], whole.state["curve"])
+
+
+def test_an_annealed_rate_falls_along_half_a_cosine_and_never_to_nothing() -> None:
+    schedule = Schedule(epochs=4, lr=2.0, anneal=True)
+    assert [schedule.rate(epoch) for epoch in range(4)] == pytest.approx([2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
+    assert {Schedule(epochs=4, lr=2.0).rate(epoch) for epoch in range(4)} == {2.0}
+
+
+def test_an_annealed_training_steps_at_the_rate_of_its_epoch() -> None:
+    rates: list[float] = []
+
+    class Watch(Hook):
+        def after_step(self, optimizer: Optimizer) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    schedule = replace(FEW, anneal=True)
+    train(fresh(), TASK, plain, schedule, RNG, Journal(), [Watch()])
+    assert list(dict.fromkeys(rates)) == [schedule.rate(epoch) for epoch in range(4)]
 
 
 @pytest.mark.parametrize("loss", [torch.nan, torch.inf])

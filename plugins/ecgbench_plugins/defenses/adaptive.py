@@ -17,9 +17,9 @@ from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.training import Schedule, train
-from ecgbench.trial import Trial
-from ecgbench.victim import Victim, evaluating
+from ecgbench.victim import Victim
 from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.defenses.inner import perturbation
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
 from ecgbench_plugins.defenses.recipe import Recipe, coded, convolutional
 
@@ -62,7 +62,7 @@ class Adaptive(Schedule, Defense):
 
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
             student = Victim(module)
-            delta = self._perturb(module, batch, ramp.share * self.eps, task, step)
+            delta = perturbation(module, batch, self.attack, self.threat, ramp.share * self.eps, task, step)
             before_forward()
             attacked = cross_entropy(student.logits(batch.x + delta, batch, step.at("attacked")), batch.y)
             if not self.clean:
@@ -71,14 +71,6 @@ class Adaptive(Schedule, Defense):
             return scale * (self.clean * clean + (1 - self.clean) * attacked)
 
         return train(model, task, loss, self, rng, journal, [ramp, *hooks])
-
-    def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: Keyed) -> Tensor:
-        ball = self.threat.around(batch, eps, task.bounds)
-        aim = self.threat.aim(batch.y, task.classes)
-        with evaluating(module) as victim:
-            rng, draws = step.at("victim"), self.attack.eot
-            trial = Trial.begin(victim, batch, ball, aim, rng, watch="never", draws=draws, rate=task.rate)
-            return self.attack.perturb(trial, step.at("attack")).detach()
 
 
 @hookimpl

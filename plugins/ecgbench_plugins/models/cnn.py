@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import Conv1d, Linear, Module, ModuleList
-from torch.nn.functional import conv1d, conv2d, max_pool1d, max_pool2d, relu
+from torch.nn.functional import max_pool1d, max_pool2d, relu
 
 from ecgbench.data import Task
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Model
+from ecgbench_plugins.models.conv1d import convolved, flat, often_met
 
 KERNEL, STRIDE = 5, 2
 
@@ -58,16 +58,6 @@ def pooled(time: int, blocks: int) -> int:
     return time
 
 
-def often_met(n: int) -> int:
-    """The next number of four binary digits and zeros: 1, 2, ... 16, 18, ... 32, 36, ... 64, 72, ...
-
-    A convolution is compiled for every number of rows, a thousand of them are kept, and an attack whose rows fall
-    one by one meets all numbers.
-    """
-    step = 1 << max(0, (n - 1).bit_length() - 4)
-    return -(-n // step) * step
-
-
 class ResidualNet(Module):
     """x (n, channels, time) -> logits (n, classes)."""
 
@@ -81,28 +71,16 @@ class ResidualNet(Module):
         self.head = Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        signal = self._flat(x) if self.flattened else x
+        signal = flat(x, often_met(len(x))) if self.flattened else x
         signal = self._convolve(self.stem, signal)
         for first, second in zip(self.first, self.second, strict=True):
             signal = relu(self._convolve(second, relu(self._convolve(first, signal))) + signal)
             signal = self._pool(signal)
         return self.head(relu(self.narrow(signal.flatten(1).narrow(0, 0, len(x)))))
 
-    def _flat(self, x: Tensor) -> Tensor:
-        """Channels-last signals of height 1, the last one repeated up to a number of rows that is often met.
-
-        `contiguous` would leave a single channel as it is, and the first convolution would answer in that layout.
-        """
-        rows = torch.arange(often_met(len(x)), device=x.device).clamp(max=len(x) - 1)
-        return x.index_select(0, rows).unsqueeze(2).clone(memory_format=torch.channels_last)
-
     def _convolve(self, layer: Module, signal: Tensor) -> Tensor:
         assert isinstance(layer, Conv1d)
-        weight, bias = layer.weight, layer.bias
-        if not self.flattened:
-            return conv1d(signal, weight, bias, padding=KERNEL // 2)
-        kernel = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        return conv2d(signal, kernel, bias, padding=(0, KERNEL // 2))
+        return convolved(layer, signal) if self.flattened else layer(signal)
 
     def _pool(self, signal: Tensor) -> Tensor:
         if not self.flattened:

@@ -1,0 +1,129 @@
+"""The single-lead records of the PhysioNet/CinC Challenge 2017 (Clifford et al. 2017), read into one table.
+
+A record is NAME.mat (MATLAB, the counts in `val`) and NAME.hea (its WFDB header). Checksum and initial value of
+the header are not looked at: in the published files the one is always 0 and the other is wrong 565 times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbench.errors import DataError
+
+SOURCE = Path(__file__)
+ENDINGS = (".mat", ".hea")
+RATE = 300  # Hz
+SAMPLES = 30 * RATE  # what is kept of a record
+PER_MV = 1000  # counts
+MISSING = -32768  # how WFDB marks a lost sample of 16 bits
+
+RHYTHM = np.dtype(
+    [
+        ("counts", "<i2", (SAMPLES,)),  # the first 30 s, 0 behind the end
+        ("length", "<i4"),  # samples before the padding
+        ("mean", "<f8"),  # of these samples, in counts
+        ("std", "<f8"),  # likewise, the population's
+        ("content", "S32"),  # equal where all these samples are equal
+        ("record", "<i4"),
+        ("fault", "S160"),  # what is wrong with the record, which is then all 0; empty if nothing is
+    ]
+)
+
+
+def read_all(files: Mapping[str, Path], records: Sequence[str]) -> np.ndarray:
+    """All records, one after another, as a RHYTHM array; `files` by name, such as "A00001.mat"."""
+    table = np.zeros(len(records), RHYTHM)
+    for row, name in zip(table, records, strict=True):
+        row["record"] = int(name[1:])
+        try:
+            visible = _read(files, name)[:SAMPLES]
+            if visible.min() == visible.max():
+                raise DataError(f"constant: its first {len(visible)} samples are all {visible[0]}")
+        except DataError as fault:
+            row["fault"] = str(fault).encode("ascii", "replace")[:160]
+            continue
+        row["counts"][: len(visible)] = visible
+        row["length"], row["mean"], row["std"] = len(visible), visible.mean(), visible.std()
+        row["content"] = hashlib.sha256(visible.tobytes()).hexdigest()[:32]
+    return table
+
+
+def standardised(table: np.ndarray, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`rows` of a RHYTHM array as z-scores (n, 1, 9000), 0 on the padding, and their mask, False there."""
+    x = np.empty((len(rows), 1, SAMPLES), np.float32)
+    mask = np.empty((len(rows), 1, SAMPLES), np.bool_)
+    place = np.arange(SAMPLES, dtype=np.int32)
+    for start in range(0, len(rows), 32):  # few enough to stay in the processor's cache
+        part = slice(start, start + 32)
+        some = rows[part]
+        mean, std, length = (table[name][some][:, None] for name in ("mean", "std", "length"))
+        np.less(place, length, out=mask[part, 0])
+        z = (table["counts"][some] - mean) / std
+        np.multiply(z, mask[part, 0], out=x[part, 0], casting="same_kind")
+    return x, mask
+
+
+def _read(files: Mapping[str, Path], name: str) -> NDArray[np.int16]:
+    """All counts of a record. Raises DataError with the fault alone."""
+    for ending in ENDINGS:
+        if name + ending not in files:
+            raise DataError(f"without its file {name}{ending}")
+    stated = _header(files[f"{name}.hea"], name)
+    counts = _counts(files[f"{name}.mat"], name)
+    if len(counts) != stated:
+        raise DataError(f"damaged: {name}.hea states {stated} samples, {name}.mat holds {len(counts)}")
+    return counts
+
+
+def _header(path: Path, name: str) -> int:
+    """Number of samples that the header states."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        title, signals, rate, length = lines[0].split()[:4]
+        file, form, gain = lines[1].split()[:3]
+        amount, _, unit = gain.partition("/")
+        number, samples, hertz = int(signals), int(length), float(rate.partition("/")[0])
+        counts = float(amount.partition("(")[0])
+    except (OSError, IndexError, ValueError):
+        raise DataError(f"damaged: {name}.hea is no header of one signal") from None
+    if title != name or file != f"{name}.mat" or number != 1:
+        raise DataError(f"damaged: {name}.hea describes {number} signals of {title} in {file}")
+    if hertz != RATE:
+        raise DataError(f"sampled at {hertz:g} Hz; expected {RATE} Hz")
+    if form.partition("+")[0] != "16" or counts != PER_MV or unit not in ("", "mV"):
+        raise DataError(f"stored as format {form}, gain {gain}; expected 16 bits, {PER_MV}/mV")
+    return samples
+
+
+def _counts(path: Path, name: str) -> NDArray[np.int16]:
+    row = _row(path, name)
+    odd = np.flatnonzero(~np.isfinite(row) | (row == MISSING))
+    if len(odd):
+        raise DataError(f"damaged: sample {odd[0]} of {name}.mat is not a number")
+    with np.errstate(invalid="ignore"):
+        counts: NDArray[np.int16] = row.astype(np.int16)
+    odd = np.flatnonzero(counts != row)
+    if len(odd):
+        raise DataError(f"damaged: sample {odd[0]} of {name}.mat is {row[odd[0]]}; expected whole counts of 16 bits")
+    return counts
+
+
+def _row(path: Path, name: str) -> np.ndarray:
+    """The numbers in `val`, whatever their type."""
+    from scipy.io import loadmat
+
+    try:
+        values = np.asarray(loadmat(path)["val"])
+    except Exception as error:  # whatever a damaged file leads the library into
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:60]
+        raise DataError(f"damaged or cut short: scipy cannot read val in {name}.mat ({reason})") from error
+    if values.size == 0:
+        raise DataError(f"empty: {name}.mat holds no sample")
+    if values.ndim != 2 or values.shape[0] != 1 or values.dtype.kind not in "iuf":
+        raise DataError(f"damaged: val of {name}.mat is {values.dtype} {values.shape}; expected one row of numbers")
+    return values[0]

@@ -1,0 +1,127 @@
+"""Retraining: who is drawn, who is attacked and when, and what the loss weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from problems import Diary, KilledError, blobs
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.catalog import discover
+from ecgbench.errors import EcgbenchError
+from ecgbench.interfaces import Attack
+from ecgbench.journal import Epoch, Journal
+from ecgbench.keyed import Keyed
+from ecgbench.threat import Threat
+from ecgbench.trial import Trial
+from ecgbench_plugins.defenses.none import Standard
+from ecgbench_plugins.defenses.retraining import Retraining, class_weights, composed, share_of_each
+from ecgbench_plugins.models.mlp import MLP
+
+TASK = blobs()
+RNG = Keyed(("train", 0))
+
+
+@dataclass(frozen=True)
+class Push(Attack):
+    """Adds eps everywhere; remembers the rows it met and the weights it met them with."""
+
+    met: list[tuple[Tensor, float]] = field(default_factory=list, compare=False)
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        weights = sum(float(part.detach().sum()) for part in trial.victim.module.parameters())
+        self.met.append((trial.batch.ids.clone(), weights))
+        return trial.ball.project(trial.batch.x * 0 + trial.ball.eps)
+
+
+def fresh() -> Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MLP(widths=(16, 8)).build(TASK)
+
+
+def retraining(**parts: Any) -> Retraining:
+    return Retraining(**{"epochs": 3, "eps": 0.1, "attack": Push(), **parts})
+
+
+def test_the_set_holds_so_many_rows_of_each_class_drawn_by_the_path() -> None:
+    drawn = composed(TASK.train, 20, RNG)
+    assert drawn.y.bincount().tolist() == [20, 20, 20] and drawn.ids.tolist() == list(range(60))
+    again, other = composed(TASK.train, 20, RNG), composed(TASK.train, 20, RNG.at("other"))
+    assert torch.equal(drawn.x, again.x) and not torch.equal(drawn.x, other.x)
+    assert len(composed(TASK.train, 0, RNG)) == len(TASK.train)
+
+
+def test_a_share_of_each_class_is_drawn_and_nobody_of_none() -> None:
+    y = torch.tensor([0] * 10 + [1] * 5 + [-1] * 7)
+    chosen = share_of_each(y, 0.5, RNG)
+    assert y[chosen].bincount().tolist() == [5, 3] and len(set(chosen.tolist())) == 8
+    assert len(share_of_each(y, 1.0, RNG)) == 15
+    assert len(share_of_each(torch.full((4,), -1), 0.5, RNG)) == 0
+
+
+def test_classes_weigh_as_the_study_computes_them() -> None:
+    y = torch.tensor([0] * 300 + [1] * 300 + [2] * 300 + [3] * 46)
+    assert class_weights(y, 4).tolist() == pytest.approx([0.788333] * 3 + [5.141304])
+    assert class_weights(torch.tensor([0, 0]), 2).tolist() == [0.5, 1.0]
+
+
+def test_examples_made_once_meet_the_weights_of_the_base_alone() -> None:
+    push = Push()
+    base = sum(float(part.detach().sum()) for part in fresh().parameters())
+    retraining(attack=push, threat=Threat("linf", source=("1",), target="0")).fit(fresh(), TASK, RNG, Journal())
+    assert {weights for _, weights in push.met[:1]} == {base}
+    assert len({weights for _, weights in push.met}) == 4  # then a look at validation after each of three epochs
+
+
+def test_examples_of_each_epoch_meet_the_weights_of_the_moment() -> None:
+    push = Push()
+    retraining(attack=push, examples="each-epoch").fit(fresh(), TASK, RNG, Journal())
+    assert len({weights for _, weights in push.met}) == 4
+    assert len(push.met) >= 6
+
+
+def test_only_what_the_threat_aims_at_is_attacked_and_half_of_it() -> None:
+    push = Push()
+    retraining(attack=push, per_class=20, threat=Threat("linf", source=("1",), target="0")).fit(
+        fresh(), TASK, RNG, Journal()
+    )
+    ids = push.met[0][0]
+    assert len(ids) == 10 and composed(TASK.train, 20, RNG.at("draw")).y[ids].unique().tolist() == [1]
+
+
+def test_the_score_of_an_epoch_is_the_recall_of_the_attacked_classes() -> None:
+    told: list[Any] = []
+    retraining(epochs=1).fit(fresh(), TASK, RNG, Journal(told.append))
+    (epoch,) = told
+    assert isinstance(epoch, Epoch) and epoch.score is not None and 0 <= epoch.score <= 1
+
+
+@pytest.mark.parametrize("examples", ["once", "each-epoch"])
+def test_a_killed_retraining_ends_with_the_same_weights(examples: Any) -> None:
+    defense = retraining(examples=examples)
+    killed = Diary(dies_at=1)
+    with pytest.raises(KilledError):
+        defense.fit(fresh(), TASK, RNG, killed)
+    resumed = defense.fit(fresh(), TASK, RNG, Diary(killed.state)).state_dict()
+    whole = defense.fit(fresh(), TASK, RNG, Journal()).state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+def test_the_study_is_a_selector_each_and_both_start_from_their_base() -> None:
+    catalog = discover(())
+    once, anew = (catalog.resolve("defense", name) for name in ("static-study", "adaptive-study[base=none[epochs=2]]"))
+    assert isinstance(once, Retraining) and isinstance(anew, Retraining)
+    assert (once.per_class, once.epochs, once.lr, once.eps, once.examples) == (300, 75, 1e-4, 0.2, "once")
+    assert (anew.epochs, anew.examples, anew.base) == (150, "each-epoch", Standard(epochs=2))
+    assert once.threat == anew.threat == Threat("linf", source=("A",), target="N")
+
+
+@pytest.mark.parametrize("parts", [{"eps": 0.0}, {"attacked": 0.0}, {"attacked": 1.5}, {"per_class": -1}])
+def test_a_retraining_that_cannot_be_is_refused(parts: dict[str, Any]) -> None:
+    with pytest.raises(EcgbenchError, match="expected eps above 0"):
+        replace(Retraining(), **parts)
