@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import Module
 from ecgbench.audit import Audit
 from ecgbench.bench import Bench
 from ecgbench.catalog import LOCAL, Catalog, discover
+from ecgbench.cell import Cell
 from ecgbench.checks import Examination
 from ecgbench.data import Samples, Task
 from ecgbench.dataroot import DataRoot
@@ -50,6 +52,7 @@ def run(
     limit: int | None = None,
     protocol: str = "standard",
     audit: bool = False,
+    skip_bad_records: bool = False,
     data: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
@@ -59,7 +62,7 @@ def run(
     """Run a suite file, or the grid of all combinations of the selectors given; the records, in order.
 
     Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder; `audit` makes
-    the costly checks, too. Raises
+    the costly checks, too; `skip_bad_records` leaves out damaged recordings, named in the records. Raises
     EcgbenchError for what cannot be planned; a cell that fails gives a record whose `status` says so.
     """
     bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
@@ -85,6 +88,8 @@ def run(
             ),
         )
     cells = unfold(grids, bench.catalog)
+    if skip_bad_records:
+        cells = skipping_bad(cells, bench.catalog)
     bench.find(cells)
     return [bench.execute(cell) for cell in cells]
 
@@ -196,6 +201,18 @@ def open_bench(
     published = Store(CHECKPOINTS, say) if CHECKPOINTS.is_dir() else None
     kept = Store(home / "store", say)
     return Bench(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
+
+
+def skipping_bad(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:
+    """The cells, with every dataset told to leave out damaged recordings by its parameter `skip_bad`.
+
+    Raises EcgbenchError for a dataset that has no such parameter.
+    """
+    for cell in cells:
+        if not hasattr(cell.dataset, "skip_bad"):
+            name = catalog.canonical("dataset", cell.dataset)
+            raise EcgbenchError(f"damaged recordings of {name} cannot be skipped: it has no parameter skip_bad.")
+    return [replace(cell, dataset=replace(cell.dataset, skip_bad=True)) for cell in cells]  # type: ignore[type-var]
 
 
 def home_folder() -> Path:

@@ -1,6 +1,6 @@
 """Where cells are run: each stage is looked up by its key, made if it is missing, and kept.
 
-Victim, outcomes, checks, audit and record are stages with a key each, so an edited metric scores again without
+Victim, outcomes, checks, audit, deltas and record are stages with a key each, so an edited metric scores again without
 attacking, and an edited attack attacks again without training.
 """
 
@@ -21,6 +21,7 @@ from ecgbench.cell import (
     Identity,
     audit_identity,
     checks_identity,
+    deltas_identity,
     outcomes_identity,
     record_identity,
     victim_identity,
@@ -28,12 +29,13 @@ from ecgbench.cell import (
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot
+from ecgbench.deltas import Deltas, perturbed
 from ecgbench.errors import DataError, EcgbenchError
 from ecgbench.interfaces import Dataset, Defense
 from ecgbench.journal import Journal, Note, Progress
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
-from ecgbench.published import pack, unpack
+from ecgbench.published import pack, pack_arrays, unpack, unpack_arrays
 from ecgbench.record import Record
 from ecgbench.scoring import Costs, Parts, score, unscored, versions
 from ecgbench.stages import Recordings, Stages
@@ -43,13 +45,14 @@ from ecgbench.victim import Victim
 from ecgbench.victims import Trained, Victims
 from ecgbench.zoo import Card
 
-Work = Literal["none", "score", "audit", "check", "attack", "train"]
+Work = Literal["none", "keep", "score", "audit", "check", "attack", "train"]
 STAGES: Mapping[Work, str] = {
     "train": "victims",
     "attack": "outcomes",
     "check": "checks",
     "audit": "audits",
     "score": "records",
+    "keep": "deltas",
 }
 """Where the result of each kind of work is kept."""
 TWIN = "none"
@@ -110,7 +113,10 @@ class Bench:
         Raises DataError where recordings are missing or damaged: no cell on them can run.
         """
         try:
-            return self._record(cell)
+            record = self._record(cell)
+            if cell.keep_deltas and record.status == "ok":
+                self.deltas_of(cell)
+            return record
         except DataError:
             raise
         except EcgbenchError as fault:
@@ -126,6 +132,18 @@ class Bench:
             return None
         files = self.store.get("outcomes", record.provenance.outcomes)
         return None if files is None else unpack(files["outcomes.npz"], "the store")
+
+    def deltas_of(self, cell: Cell) -> Deltas:
+        """The perturbations that a cell keeps, found or made; its record is there."""
+        identities, headline = self.identities(cell), self._parts(cell).headline
+
+        def keep(_: Journal) -> dict[str, bytes]:
+            made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
+            sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
+            found = perturbed(sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.keep_deltas)
+            return {"deltas.npz": pack_arrays(found.arrays())}
+
+        return Deltas.from_arrays(unpack_arrays(self.stages.made("deltas", identities["deltas"], keep)["deltas.npz"]))
 
     def task(self, dataset: Dataset) -> Task:
         """The loaded task."""
@@ -152,6 +170,8 @@ class Bench:
         found = {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks_identity(cell, key, headline)}
         if cell.audit:
             found["audits"] = audit_identity(key, headline, self._twin_identity(cell))
+        if cell.keep_deltas:
+            found["deltas"] = deltas_identity(key, headline, cell.keep_deltas)
         looks = [key_of(found[stage]) for stage in ("checks", "audits") if stage in found]
         return found | {"records": record_identity(key, looks)}
 
@@ -175,7 +195,9 @@ class Bench:
             return stage not in identities or self.stages.has(stage, identities[stage])
 
         if kept("records"):
-            return "none"
+            if kept("deltas"):
+                return "none"
+            return "keep" if self.victims.there(identities["victims"]) else "train"
         if kept("outcomes") and kept("checks"):
             return "score" if kept("audits") else "audit"
         if not self.victims.there(identities["victims"]):
@@ -192,7 +214,7 @@ class Bench:
             record = msgspec.json.decode(kept["record.json"], type=Record)
             self._compare(record)
             return record
-        parts, task = self._parts(cell), self.recordings.task(cell.dataset).limited(cell.limit)
+        parts, task = self._parts(cell), self._met(cell)
         cell.threat.check(task.physical, task.classes)
         unfit = cell.model.unfit(task) or cell.attack.unfit(task, cell.threat)
         if unfit is not None:
@@ -224,12 +246,16 @@ class Bench:
         undefended = None if twin is None else self.victim(cell, twin).victim
         return {"audit.json": msgspec.json.encode(Audit(sweep, outcomes, headline, undefended).run())}
 
+    def _met(self, cell: Cell) -> Task:
+        """The cell's task with the test samples that the attack meets."""
+        return self.recordings.task(cell.dataset).some_of_each(cell.protocol.per_class).limited(cell.limit)
+
     def _sweep(self, cell: Cell, victim: Victim) -> Sweep:
         source = cell.attack.source
         return Sweep(
             attack=cell.attack,
             victim=victim,
-            task=self.recordings.task(cell.dataset).limited(cell.limit),
+            task=self._met(cell),
             threat=cell.threat,
             epsilons=cell.epsilons,
             rng=Keyed(("attack", cell.seed)),

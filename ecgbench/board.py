@@ -10,8 +10,11 @@ from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 
+from ecgbench import gallery
 from ecgbench.comparison import Pair, Study, agreement, pairs, read_studies, tables
 from ecgbench.errors import StoreError
+from ecgbench.figures import Figure
+from ecgbench.gallery import FIGURES
 from ecgbench.metrics import Score
 from ecgbench.published import Published, find, place, read_published, read_results
 from ecgbench.ranking import Standing, flags, rounded
@@ -57,6 +60,7 @@ its own row. ± is the standard deviation over training seeds, brackets hold the
 of several), — was not run.
 - *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
 strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
+- A victim's rank leads to its confusion matrices, clean and in the worst case at the headline eps.
 - Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
 flags. `audited`: the costly checks, from BATCHDEP on in the table below, were made, too (`--audit`). \
 Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
@@ -74,6 +78,10 @@ def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str
     Raises StoreError where rows cannot be compared.
     """
     rows = list(published)
+    return _page(rows, sections(rows), studies)
+
+
+def _page(rows: Sequence[Published], parts: Iterable[Section], studies: Iterable[Study]) -> str:
     lines = ["# Leaderboard", ""]
     if not rows:
         return "\n".join([*lines, "No results yet.", ""])
@@ -81,7 +89,7 @@ def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str
     lines += [f"{results}, records of schema {SCHEMA}.", "", _READING]
     lines += _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in CHECKS.items()])
     made_up = False
-    for section in sections(rows):
+    for section in parts:
         if section.synthetic and not made_up:
             lines += ["", _SYNTHETIC]
             made_up = True
@@ -93,19 +101,24 @@ def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str
 
 def build(leaderboard: Path) -> str:
     """The board of `leaderboard`/results. Raises StoreError for a missing leaderboard or a damaged result."""
-    rows = read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
-    return render(rows, read_studies(leaderboard / STUDIES))
+    return _made(_read(leaderboard), leaderboard)[0]
 
 
 def write(leaderboard: Path) -> Path:
-    """Put the board into `leaderboard`/README.md, between its markers; all other text there stays."""
+    """Put the board into `leaderboard`/README.md, between its markers, and its figures into `leaderboard`/figures.
+
+    All other text of the page stays; figures that the board no longer shows are removed.
+    """
     page = leaderboard / PAGE
-    write_file(page, _paged(page, build(leaderboard)).encode())
+    board, figures = _made(_read(leaderboard), leaderboard)
+    text = _paged(page, board)
+    gallery.write(leaderboard / FIGURES, figures)
+    write_file(page, text.encode())
     return page
 
 
 def check(leaderboard: Path) -> list[str]:
-    """Everything wrong with results and board, a sentence each; a stale board's is followed by a diff."""
+    """Everything wrong with results, board and figures, a sentence each; a stale board's is followed by a diff."""
     rows, faults = [], []
     for path in find(_results(leaderboard)):
         try:
@@ -117,11 +130,21 @@ def check(leaderboard: Path) -> list[str]:
     if unreadable:
         return faults
     try:
-        return faults + _stale(
-            leaderboard / PAGE, render(rows, read_studies(leaderboard / STUDIES)), {row.record.key[:12] for row in rows}
-        )
+        board, figures = _made(rows, leaderboard)
+        faults += gallery.faults(leaderboard / FIGURES, figures)
+        return faults + _stale(leaderboard / PAGE, board, {row.record.key[:12] for row in rows})
     except StoreError as fault:
         return [*faults, str(fault)]
+
+
+def _read(leaderboard: Path) -> list[Published]:
+    return read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
+
+
+def _made(rows: Sequence[Published], leaderboard: Path) -> tuple[str, dict[str, Figure]]:
+    """The board and its figures."""
+    parts, studies = sections(rows), read_studies(leaderboard / STUDIES)
+    return _page(rows, parts, studies), gallery.gallery(parts, studies, [row.record for row in rows])
 
 
 def _results(leaderboard: Path) -> Path:
@@ -140,7 +163,9 @@ def _section(section: Section) -> Iterator[str]:
     at = section.epsilons.index(section.headline)
     robust[at] = f"**{robust[at]}**"
     head = ["#", "model", "defense", "seeds", "n", "clean", *robust, f"interval at {_number(section.headline)}"]
-    yield from _table([*head, "decided by", "flags"], [_victim(one, section.epsilons) for one in section.standings])
+    yield from _table([*head, "decided by", "flags"], [_victim(one, section) for one in section.standings])
+    if (name := gallery.curves_name(section)) is not None:
+        yield from ("", f"![Robust accuracy over eps, a line for each victim]({FIGURES}/{name})")
     yield from ("", "Every attack by itself, ACC / PREC / F1:", "")
     head = ["model", "defense", "attack", "seed", "n", "clean", *(_number(eps) for eps in section.epsilons)]
     yield from _table([*head, "AUC", "flags", "row"], [_row(row.record, section.epsilons) for row in section.rows])
@@ -150,8 +175,8 @@ def _terms(section: Section) -> Iterator[str]:
     """What all rows of a section have in common, a line each."""
     if section.protocol != "standard":
         yield (
-            f"- Protocol {_text(section.protocol)} is not the standard one: these rows show how others counted. What "
-            "stronger attacks leave of the same victims stands under the standard protocol, where they ran."
+            f"- Protocol {_text(section.protocol)} is not the standard one: its rows compare with each other "
+            "alone. What other attacks leave of the same victims stands in the other sections of this dataset."
         )
     record = section.scored
     if record is None:
@@ -165,14 +190,15 @@ def _terms(section: Section) -> Iterator[str]:
     yield from (f"- Note: {_text(note.removesuffix('.'))}." for note in record.notes)
 
 
-def _victim(one: Standing, epsilons: Sequence[float]) -> list[str]:
+def _victim(one: Standing, section: Section) -> list[str]:
+    epsilons = section.epsilons
     seeds = f"{one.seeds}" if one.seeds == one.of else f"{one.seeds} of {one.of}"
     robust = [_spread(one.robust.get(eps)) for eps in epsilons]
     if one.status != "ok":
         robust[epsilons.index(one.headline)] = one.status
     low_high = MISSING if one.interval is None else f"[{_figure(one.interval[0])}, {_figure(one.interval[1])}]"
     return [
-        MISSING if one.rank is None else str(one.rank),
+        _rank(one, section),
         _text(one.model),
         _text(one.defense),
         seeds,
@@ -183,6 +209,12 @@ def _victim(one: Standing, epsilons: Sequence[float]) -> list[str]:
         MISSING if one.decided_by is None else _text(one.decided_by),
         _marks(one.flags, one.limit, one.audited, [f"failed: {attack}" for attack in one.failed]),
     ]
+
+
+def _rank(one: Standing, section: Section) -> str:
+    rank = MISSING if one.rank is None else str(one.rank)
+    name = gallery.matrices_name(section, one)
+    return rank if name is None else f"[{rank}]({FIGURES}/{name})"
 
 
 def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
@@ -230,6 +262,8 @@ def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
                 [_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()
             ]
             yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
+            if (name := gallery.table_name(study, table)) is not None:
+                yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
 
 
 def _beside(pair: Pair | None) -> str:

@@ -27,7 +27,7 @@ Identity = dict[str, Any]
 class Cell:
     """dataset x model x defense x attack x threat x eps grid x protocol x seed x limit, as values.
 
-    `audit` asks for the costly checks, too.
+    `audit` asks for the costly checks, too, `keep_deltas` for the perturbations of so many samples.
     """
 
     dataset: Dataset
@@ -40,6 +40,7 @@ class Cell:
     seed: int = 0
     limit: int | None = None
     audit: bool = False
+    keep_deltas: int = 0
 
 
 def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:
@@ -91,6 +92,17 @@ def audit_identity(outcomes: str, headline: float, twin: Identity | None) -> Ide
         "headline": repr(headline),
         "twin": twin,
         "sources": sources(extra=("ecgbench.audit",)),
+    }
+
+
+def deltas_identity(outcomes: str, headline: float, n: int) -> Identity:
+    """What the kept perturbations of a row are made of; `outcomes` is the key of the row's outcomes."""
+    return {
+        "stage": "deltas",
+        "outcomes": outcomes,
+        "headline": repr(headline),
+        "n": n,
+        "sources": sources(extra=("ecgbench.deltas",)),
     }
 
 

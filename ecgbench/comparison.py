@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ecgbench.errors import StoreError
+from ecgbench.metrics import Score
 from ecgbench.record import Record
 from ecgbench.uncertainty import Spread, over_seeds
 
 COLUMNS = ("table", "model", "attack", "metric", "method", "eps", "value")
 TERMS = ("model", "attack", "method")
-METRICS = ("acc", "prec", "f1")
+METRICS = ("acc", "prec", "f1", "challenge")
+OF_CLASS = re.compile(r"(precision|recall|f1)\[(.+)\]")  # as in "f1[A]", the F1 of class A
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One published value, in the study's words; eps 0 is clean."""
+    """One published value, in the study's words; eps 0 is clean, the metric "f1[A]" is the F1 of class A."""
 
     table: str
     model: str
@@ -35,7 +38,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Study:
-    """Published figures with their source, and which canonical selectors each word of theirs stands for."""
+    """Published figures with their source, and which canonical selectors each word of theirs stands for.
+
+    `protocols` names the protocol of an attack, by their word for it, where it is not `protocol`.
+    """
 
     name: str
     citation: str
@@ -44,11 +50,12 @@ class Study:
     protocol: str
     selectors: Mapping[str, Mapping[str, str]]
     figures: tuple[Figure, ...]
+    protocols: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, figure: Figure) -> tuple[str, ...]:
         """What a record of the same thing has as dataset, threat, protocol, model, attack and defense."""
         words = (self.selectors[kind][getattr(figure, kind)] for kind in TERMS)
-        return (self.dataset, self.threat, self.protocol, *words)
+        return (self.dataset, self.threat, self.protocols.get(figure.attack, self.protocol), *words)
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ def read_study(path: Path) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         facts = {name: str(content[name]) for name in ("citation", "values", "dataset", "threat", "protocol")}
         selectors = {kind: {str(word): str(text) for word, text in content[kind].items()} for kind in TERMS}
+        protocols = {str(word): str(text) for word, text in content.get("protocols", {}).items()}
         rows = (path.parent / facts["values"]).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise StoreError(f"{where} cannot be read: {fault}.") from None
@@ -142,7 +150,16 @@ def read_study(path: Path) -> Study:
     if tuple(table.fieldnames or ()) != COLUMNS:
         raise StoreError(f"{facts['values']} has columns {table.fieldnames}; expected {', '.join(COLUMNS)}.")
     figures = tuple(_figure(line, selectors, f"{facts['values']} line {at}") for at, line in enumerate(table, 2))
-    return Study(path.stem, facts["citation"], facts["dataset"], facts["threat"], facts["protocol"], selectors, figures)
+    return Study(
+        name=path.stem,
+        citation=facts["citation"],
+        dataset=facts["dataset"],
+        threat=facts["threat"],
+        protocol=facts["protocol"],
+        selectors=selectors,
+        figures=figures,
+        protocols=protocols,
+    )
 
 
 def _figure(line: Mapping[str, Any], selectors: Mapping[str, Mapping[str, str]], where: str) -> Figure:
@@ -153,11 +170,27 @@ def _figure(line: Mapping[str, Any], selectors: Mapping[str, Mapping[str, str]],
     for kind in TERMS:
         if line[kind] not in selectors[kind]:
             raise StoreError(f"{where} has {kind} {line[kind]!r}; expected one of {', '.join(selectors[kind])}.")
-    if line["metric"] not in METRICS or not (isfinite(eps) and eps >= 0 and 0 <= value <= 1):
-        raise StoreError(f"{where} is no figure; expected a metric of {', '.join(METRICS)}, eps from 0, value in 0..1.")
+    known = line["metric"] in METRICS or OF_CLASS.fullmatch(line["metric"])
+    if not known or not (isfinite(eps) and eps >= 0 and 0 <= value <= 1):
+        raise StoreError(
+            f"{where} is no figure; expected a metric of {', '.join(METRICS)} or such as f1[A], eps from 0 and a "
+            "value in 0..1."
+        )
     return Figure(**{name: line[name] for name in COLUMNS[:-2]}, eps=eps, value=value)
 
 
 def _ours(records: Sequence[Record], figure: Figure) -> Spread | None:
     scores = [score for record in sorted(records, key=lambda r: r.seed) if (score := record.score(figure.eps))]
-    return over_seeds([getattr(score, figure.metric) for score in scores]) if scores else None
+    values = [value for score in scores if (value := _value(score, figure.metric)) is not None]
+    return over_seeds(values) if values else None
+
+
+def _value(score: Score, metric: str) -> float | None:
+    """What `metric` names; None where the row does not have it."""
+    if metric == "challenge":
+        return None if score.challenge is None else score.challenge.f1
+    named = OF_CLASS.fullmatch(metric)
+    if named is None:
+        return float(getattr(score, metric))
+    one = score.by_class.get(named[2])
+    return None if one is None else float(getattr(one, named[1]))

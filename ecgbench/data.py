@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from ecgbench.errors import DataError
+from ecgbench.keyed import Keyed
 
 
 def take(values: Tensor, rows: Tensor | slice) -> Tensor:
@@ -102,7 +104,7 @@ class Samples(Batch):
             have not in (1, want) for have, want in zip(self.mask.shape, self.x.shape, strict=True)
         ):
             raise DataError(f"mask of shape {tuple(self.mask.shape)} does not fit x {tuple(self.x.shape)}.")
-        if len(self) and not bool(torch.isfinite(self.x.sum(dtype=torch.float64))):
+        if self.x.numel() and not all(map(isfinite, map(float, torch.aminmax(self.x)))):
             row = int((~torch.isfinite(self.x).flatten(1).all(1)).nonzero()[0])
             raise DataError(f"sample {int(self.ids[row])} holds a value that is not finite (NaN or infinity).")
 
@@ -169,6 +171,16 @@ class Task:
             place[rows] = (torch.arange(len(rows), dtype=torch.float64) + 0.5) / len(rows)
         chosen = place.argsort(stable=True)[:n].sort().values
         return replace(self, test=self.test[chosen])
+
+    def some_of_each(self, n: int) -> Task:
+        """The task with `n` test samples of each class, drawn by their ids, each counted once; itself for 0."""
+        if not n:
+            return self
+        order = Keyed(("some of each class",)).uniform(self.test.ids, ()).argsort(stable=True)
+        drawn = [order[self.test.y[order] == label][:n] for label in self.test.y.unique()]
+        test = self.test[torch.cat(drawn).sort().values]
+        weighting = f"{n} samples of each class count, drawn by their ids, each once"
+        return replace(self, test=replace(test, weight=torch.ones(len(test))), weighting=weighting)
 
 
 def _within(x: Tensor, bounds: tuple[float, float]) -> bool:

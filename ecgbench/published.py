@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgbench.errors import StoreError
 from ecgbench.outcomes import Outcomes
@@ -36,9 +38,14 @@ def pack(outcomes: Outcomes) -> bytes:
 
     Raises StoreError where a field has another shape or type than it is read with.
     """
+    return pack_arrays(Outcomes.from_arrays(outcomes.arrays()).arrays())
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Arrays by name as the bytes of a compressed npz; equal arrays give equal bytes with equal zlib versions."""
     content = BytesIO()
     with ZipFile(content, "w") as archive:
-        for name, array in Outcomes.from_arrays(outcomes.arrays()).arrays().items():
+        for name, array in arrays.items():
             member = BytesIO()
             np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
             info = ZipInfo(f"{name}.npy")  # dated 1980, not now
@@ -50,22 +57,25 @@ def pack(outcomes: Outcomes) -> bytes:
 def unpack(content: bytes, where: str) -> Outcomes:
     """The outcomes that `pack` packed. Raises StoreError, naming `where`, if the bytes are anything else."""
     try:
-        with ZipFile(BytesIO(content)) as archive:
-            return Outcomes.from_arrays(
-                {
-                    name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
-                    for name in archive.namelist()
-                }
-            )
+        return Outcomes.from_arrays(unpack_arrays(content))
     except Exception as fault:  # zip, deflate and npy readers each raise what they like on damaged bytes
         reason = str(fault).strip().rstrip(".") or type(fault).__name__
         raise StoreError(f"{where} holds no readable outcomes: {reason}.") from None
 
 
+def unpack_arrays(content: bytes) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an npz by name; raises what zip, deflate and npy readers raise on other bytes."""
+    with ZipFile(BytesIO(content)) as archive:
+        return {
+            name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
+            for name in archive.namelist()
+        }
+
+
 def place(record: Record) -> PurePosixPath:
     """Where a record is published, relative to the folder of results; the same on every file system."""
     row = f"{record.model}-{record.defense}-{record.attack}-{record.threat}-seed{record.seed}"
-    return PurePosixPath(_slug(record.dataset), f"{_slug(row)}-{_slug(record.key[:12])}.json")
+    return PurePosixPath(slug(record.dataset), f"{slug(row)}-{slug(record.key[:12])}.json")
 
 
 def beside(path: Path) -> Path:
@@ -123,7 +133,8 @@ def read_results(folder: Path) -> list[Published]:
     return [read_published(path) for path in find(folder)]
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Text as the name of a file, or the part of one, on every file system."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:LONGEST].strip("-.") or "row"
 
 
@@ -142,6 +153,6 @@ def _packed(record: Record, outcomes: Outcomes | None) -> bytes | None:
 
 def _earlier(record: Record, path: Path) -> list[Path]:
     """Other files beside `path` that hold a result of the same cell."""
-    row = path.name.removesuffix(f"-{_slug(record.key[:12])}.json")
+    row = path.name.removesuffix(f"-{slug(record.key[:12])}.json")
     others = sorted(other for other in path.parent.glob(f"{row}-*.json") if other != path)
     return [other for other in others if cell(read_record(other.read_bytes(), other.as_posix())) == cell(record)]

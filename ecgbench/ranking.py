@@ -31,10 +31,10 @@ class Standing:
     """One victim; `limit` is None where it met the whole split.
 
     `robust` holds, by eps, the accuracy in the worst case over all attacks that ran at that eps, for the seeds
-    in which all of them ran. `seeds` of `of` seeds are such at the headline eps, to which `interval`, the widest
-    span over seeds, and `decided_by`, the attack with the lowest accuracy, belong. `failed` are attacks that broke
-    off, so nobody knows what they would have found. `audited`: one attack or more of each seed met the costly
-    checks, too. `rank` is None for a victim that does not rank.
+    in which all of them ran, and `intervals` the widest span over these seeds, 0 being clean. `seeds` of `of` seeds
+    are such at the headline eps, to which `decided_by`, the attack with the lowest accuracy, belongs. `failed` are
+    attacks that broke off, so nobody knows what they would have found. `audited`: one attack or more of each seed met
+    the costly checks, too. `rank` is None for a victim that does not rank.
     """
 
     model: str
@@ -47,7 +47,7 @@ class Standing:
     clean: Spread | None
     headline: float
     robust: Mapping[float, Spread]
-    interval: tuple[float, float] | None
+    intervals: Mapping[float, tuple[float, float]]
     decided_by: str | None
     flags: tuple[str, ...]
     failed: tuple[str, ...]
@@ -58,6 +58,11 @@ class Standing:
     def deciding(self) -> Spread | None:
         """The robust accuracy at the headline eps."""
         return self.robust.get(self.headline)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the robust accuracy at the headline eps."""
+        return self.intervals.get(self.headline)
 
     @property
     def ranks(self) -> bool:
@@ -123,6 +128,15 @@ def worst_case(runs: Sequence[tuple[str, Outcomes]], epsilons: Sequence[float]) 
     )
 
 
+def at_headline(rows: Iterable[Published], victim: Standing) -> list[Outcomes]:
+    """The worst case over the attacks on a victim of these rows at its headline eps, for each seed that counts."""
+    scored = [row for row in rows if row.record.status == "ok"]
+    own = grouped(scored, lambda r: (r.model, r.defense, r.limit))[victim.model, victim.defense, victim.limit]
+    by_seed = grouped(own, lambda r: r.seed)
+    runs = {s: [(row.record.attack, row.outcomes) for row in of if row.outcomes] for s, of in by_seed.items()}
+    return [worst_case(runs[seed], [victim.headline]) for seed in sorted(_complete(by_seed, victim.headline))]
+
+
 def _first_wrong(predicted: Sequence[NDArray[np.int16]], y: NDArray[np.int16]) -> NDArray[np.int64]:
     """Position of the first run in which each sample is wrong, 0 if it is right in all: (n,)."""
     return np.asarray((np.stack(predicted) != y).argmax(0))
@@ -141,7 +155,7 @@ def _standing(rows: Sequence[Published], headline: float) -> Standing:
     complete = {eps: _complete(by_seed, eps) for eps in grid}
     scores = {seed: _scores(runs, [eps for eps in grid if seed in complete[eps]]) for seed, runs in by_seed.items()}
     counted = complete[headline]
-    intervals = [scores[seed][headline].interval.acc for seed in counted]
+    shown = {0.0: counted or list(by_seed), **complete}
     failed = sorted({row.record.attack for row in rows if row.record.status == "failed"})
     tried = {row.record.seed for row in rows if row.record.status != "skipped"}
     return Standing(
@@ -155,12 +169,17 @@ def _standing(rows: Sequence[Published], headline: float) -> Standing:
         clean=over_seeds([scores[seed][0.0].acc for seed in counted or by_seed]) if by_seed else None,
         headline=headline,
         robust={eps: over_seeds([scores[s][eps].acc for s in seeds]) for eps, seeds in complete.items() if seeds},
-        interval=(min(low for low, _ in intervals), max(high for _, high in intervals)) if intervals else None,
+        intervals={eps: _span([scores[s][eps].interval.acc for s in seeds]) for eps, seeds in shown.items() if seeds},
         decided_by=_decided_by([row.record for seed in counted for row in by_seed[seed]], headline),
         flags=_victim_flags(scored, [by_seed[seed] for seed in counted]),
         failed=tuple(failed),
         audited=bool(counted) and all(any(row.record.audited for row in by_seed[seed]) for seed in counted),
     )
+
+
+def _span(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    lows, highs = zip(*intervals, strict=True)
+    return min(lows), max(highs)
 
 
 def _order(standing: Standing) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ NUMERIC = frozenset(
     for name in (
         *("errors", "keyed", "data", "threat", "dataroot", "journal", "outcomes"),
         *("victim", "trial", "losses", "interfaces", "hookspecs"),
-        *("training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit"),
+        *("training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "deltas"),
     )
 )
 """Modules of floors 0 to 3: an edit in one of them may change results; an edit above cannot."""

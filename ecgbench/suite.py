@@ -15,7 +15,7 @@ from ecgbench.cell import Cell
 from ecgbench.errors import EcgbenchError, UnknownNameError
 from ecgbench.sweep import check_grid
 
-PLAIN = ("limit", "protocol", "audit")
+PLAIN = ("limit", "protocol", "audit", "keep_deltas")
 """Keys of a grid that hold one value, not an axis."""
 
 
@@ -24,7 +24,7 @@ class Grid:
     """Selectors by kind; every combination is a cell.
 
     No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset. `audit`
-    makes the costly checks, too.
+    makes the costly checks, too; `keep_deltas` keeps the perturbations of the first so many attacked samples.
     """
 
     model: tuple[str, ...]
@@ -37,6 +37,7 @@ class Grid:
     limit: int | None = None
     protocol: str = "standard"
     audit: bool = False
+    keep_deltas: int = 0
 
     def __post_init__(self) -> None:
         for name in ("model", "attack", "defense", "seed"):
@@ -46,6 +47,8 @@ class Grid:
             check_grid(self.eps)
         if self.limit is not None and self.limit < 1:
             raise EcgbenchError(f"limit {self.limit} given; expected 1 or more samples.")
+        if self.keep_deltas < 0:
+            raise EcgbenchError(f"keep_deltas {self.keep_deltas} given; expected 0 or more samples.")
 
 
 def read_suite(path: Path) -> tuple[Grid, ...]:
@@ -81,8 +84,7 @@ def _grid(table: dict[str, Any], where: str) -> Grid:
         values["eps"] = parse_eps(values["eps"])
     if "seed" in values:
         values["seed"] = parse_seeds(values["seed"])
-    if "limit" in table:
-        values["limit"] = _whole(table["limit"], "limit")
+    values |= {name: _whole(table[name], name) for name in ("limit", "keep_deltas") if name in table}
     if "protocol" in table:
         values["protocol"] = str(table["protocol"])
     if "audit" in table:
@@ -158,6 +160,7 @@ def unfold(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
                 seed=seed,
                 limit=grid.limit,
                 audit=grid.audit,
+                keep_deltas=grid.keep_deltas,
             )
             cells[cell] = None
     return list(cells)

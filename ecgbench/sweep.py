@@ -30,12 +30,18 @@ class Protocol:
 
     `success`: a sample falls at the "first" adversarial iterate, or only if the "last" one is adversarial.
     `sweep`: "growing" attacks survivors of the smaller eps only; "independent" attacks all at every eps.
-    `clean_wrong`: samples wrong when clean are "wrong", unattacked, or "attacked" like any other.
+    `clean_wrong`: samples wrong when clean are "wrong", unattacked, or "attacked" like any other. `per_class` counts
+    so many test samples of each class, drawn by id, each once; 0 counts the test split as it is.
     """
 
     success: Literal["first", "last"] = "first"
     sweep: Literal["growing", "independent"] = "growing"
     clean_wrong: Literal["wrong", "attacked"] = "wrong"
+    per_class: int = 0
+
+    def __post_init__(self) -> None:
+        if self.per_class < 0:
+            raise EcgbenchError(f"per_class={self.per_class} given; expected 0 or more samples of each class.")
 
 
 STANDARD = Protocol()

@@ -16,7 +16,14 @@ from ecgbench.record import Record
 from ecgbench.store import write_file
 from ecgbench.suite import Grid, unfold
 
-MADE = {"train": "victim", "attack": "attack", "check": "check", "audit": "audit", "score": "score"}
+MADE = {
+    "train": "victim",
+    "attack": "attack",
+    "check": "check",
+    "audit": "audit",
+    "score": "score",
+    "keep": "perturbation",
+}
 AXES = ("dataset", "model", "defense", "attack", "threat")
 
 
@@ -25,6 +32,7 @@ def remember(bench: Bench, planned: Planned) -> None:
     cell = planned.cell
     words = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in (*AXES, "protocol")}
     sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit, "audited": cell.audit}
+    sizes |= {"keep_deltas": cell.keep_deltas}
     write_file(bench.store.root / "plans" / f"{planned.key}.json", json.dumps({**words, **sizes}).encode())
 
 
@@ -75,5 +83,6 @@ def _cell(bench: Bench, words: Mapping[str, Any]) -> Cell:
         limit=words["limit"],
         protocol=words["protocol"],
         audit=words["audited"],
+        keep_deltas=words.get("keep_deltas", 0),
     )
     return unfold((grid,), bench.catalog)[0]

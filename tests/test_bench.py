@@ -577,3 +577,35 @@ def test_retrain_ignores_published_victims(home: Home, tmp_path: Path, log: list
     log.clear()
     replace(home.bench(retrain=True), checkpoints=store).execute(CELL)
     assert log.count("fit logged") == 1
+
+
+def test_kept_perturbations_are_a_result_of_their_own_that_changes_no_record(home: Home, log: list[str]) -> None:
+    plain, keeping = home.run(), home.run(replace(CELL, keep_deltas=3))
+    assert keeping == plain
+    assert {name: len(keys) for name, keys in stages(home.folder).items()}["deltas"] == 1
+    log.clear()
+    bench = home.bench()
+    assert bench.execute(replace(CELL, keep_deltas=3)) == plain and log == []
+    kept, outcomes = bench.deltas_of(replace(CELL, keep_deltas=3)), bench.outcomes_of(plain)
+    assert outcomes is not None and kept.ids.tolist() == sorted(outcomes.ids[outcomes.correct])[:3] and log == []
+
+
+def test_a_plan_says_that_only_the_perturbations_are_missing(home: Home) -> None:
+    home.run()
+    keeping = replace(CELL, keep_deltas=3)
+    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "keep"]
+    home.forget("victims")
+    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "train"]
+    home.run(keeping)
+    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "none"]
+
+
+def test_perturbations_are_kept_where_the_outcomes_are_gone(home: Home) -> None:
+    record = home.run()
+    home.forget("outcomes")
+    assert home.run(replace(CELL, keep_deltas=3)) == record and "outcomes" in stages(home.folder)
+
+
+def test_a_cell_without_scores_keeps_no_perturbations(home: Home) -> None:
+    assert home.run(replace(CELL, attack=Choosy(), keep_deltas=3)).status == "skipped"
+    assert "deltas" not in stages(home.folder)

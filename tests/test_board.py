@@ -1,4 +1,7 @@
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from made_up_rows import made_up, raised, row
@@ -24,12 +27,23 @@ def small_board():
     ]
 
 
-@pytest.fixture
-def leaderboard(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("board")
     for one in small_board():
-        publish(one.record, one.outcomes, tmp_path / "results")
-    write(tmp_path)
+        publish(one.record, one.outcomes, folder / "results")
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def leaderboard(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def figures(leaderboard):
+    return {path.name: path.read_bytes() for path in (leaderboard / "figures").iterdir()}
 
 
 def lines(*rows):
@@ -41,7 +55,8 @@ def victims(*rows):
     text = lines(*rows)
     start = next(at for at, line in enumerate(text) if line.startswith("| # |"))
     end = text.index("", start)
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text[start + 2 : end]]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text[start + 2 : end]]
+    return [[re.sub(r"\[(.+)\]\(figures/.*\)", r"\1", rank), *cells] for rank, *cells in table]
 
 
 def test_the_order_of_results_does_not_matter():
@@ -132,7 +147,7 @@ def test_a_section_says_what_its_rows_have_in_common():
         "## beats, linf, headline eps 0.1\n\n- eps in mV; classes N, V.\n- Weighting: every beat counts once." in text
     )
     assert "- Note: intra-patient." in text
-    assert "- Protocol last is not the standard one: these rows show how others counted." in text
+    assert "- Protocol last is not the standard one: its rows compare with each other alone." in text
     assert "- A class that nobody predicts is left out of PREC." in text
 
 
@@ -181,8 +196,8 @@ def test_a_stale_board_is_found_with_its_first_line_and_a_diff(leaderboard):
     page.write_text(page.read_text().replace("0.750 ±0.071", "0.950 ±0.071", 1))
     (fault,) = check(leaderboard)
     assert "README.md is stale: line " in fault and "0.950 ±0.071" in fault
-    assert "\n-| 1 | mlp | none | 2 | 10 | 1.000 ±0.000 | 0.950" in fault
-    assert "\n+| 1 | mlp | none | 2 | 10 | 1.000 ±0.000 | 0.750" in fault
+    for sign, figure in (("-", "0.950"), ("+", "0.750")):
+        assert re.search(rf"\n\{sign}\| \[1\]\(\S+\) \| mlp \| none \| 2 \| 10 \| 1.000 ±0.000 \| {figure}", fault)
 
 
 def test_a_missing_board_is_found(leaderboard):
@@ -194,8 +209,12 @@ def test_a_row_removed_by_hand_is_found(leaderboard):
     gone = next((leaderboard / "results" / "beats").glob("linear-*.json"))
     gone.unlink()
     beside(gone).unlink()
-    vanished, stale = check(leaderboard)
+    *drawn, vanished, stale = check(leaderboard)
     assert f"shows row {gone.stem[-12:]}, which no record in results has" in vanished and "is stale" in stale
+    assert [fault.partition(".svg ")[2] for fault in drawn] == [
+        "shows something else; build the board.",
+        "is shown nowhere; build the board.",
+    ]
 
 
 def test_a_digit_altered_in_a_record_is_found(leaderboard):
@@ -224,3 +243,61 @@ def test_rows_that_cannot_be_compared_are_a_fault_of_the_board(leaderboard):
     odd = row(made_up(["0", "01"], start=50), model="odd")
     publish(odd.record, odd.outcomes, leaderboard / "results")
     assert "differ in ids" in check(leaderboard)[-1]
+
+
+# figures
+
+
+def test_the_page_shows_every_figure_and_no_other(leaderboard):
+    shown = re.findall(r"\(figures/([^()]+)\)", (leaderboard / "README.md").read_text())
+    assert sorted(shown) == sorted(figures(leaderboard)) and len(shown) == len(set(shown)) == 8
+
+
+def test_figures_just_drawn_are_not_drawn_anew(leaderboard, monkeypatch):
+    before = figures(leaderboard)
+    monkeypatch.setattr("ecgbench.drawing.draw", lambda figure: pytest.fail("drawn again"))
+    write(leaderboard)
+    assert figures(leaderboard) == before
+
+
+def test_the_same_results_give_the_same_figures_anywhere(leaderboard, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(leaderboard / "results", copy / "results")
+    write(copy)
+    assert figures(copy) == figures(leaderboard)
+
+
+def test_a_check_needs_no_matplotlib(leaderboard):
+    code = "import sys; sys.modules['matplotlib'] = None; from pathlib import Path; from ecgbench.board import check"
+    code += "; print(check(Path(sys.argv[1])), end='')"
+    done = subprocess.run([sys.executable, "-c", code, str(leaderboard)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_text("<svg/>"), "has no seal"),
+        (lambda path: path.write_bytes(b"\xff"), "cannot be read"),
+        (lambda path: path.write_text(re.sub(r'y="\d', 'y="9', path.read_text(), count=1)), "was altered by hand"),
+        (lambda path: shutil.copyfile(path, path.with_name("more.svg")), "is shown nowhere"),
+        (lambda path: shutil.copyfile(sorted(path.parent.iterdir())[0], path), "shows something else"),
+    ],
+)
+def test_a_figure_that_is_not_as_it_was_drawn_is_found_and_drawn_anew(leaderboard, spoil, said):
+    before = figures(leaderboard)
+    spoil(leaderboard / "figures" / sorted(before)[-1])
+    (fault,) = check(leaderboard)
+    assert f".svg {said}; build the board." in fault
+    write(leaderboard)
+    assert figures(leaderboard) == before and check(leaderboard) == []
+
+
+def test_a_page_that_cannot_be_written_leaves_the_figures_alone(leaderboard):
+    before = figures(leaderboard)
+    (leaderboard / "README.md").write_text("no place")
+    shutil.rmtree(leaderboard / "results")
+    with pytest.raises(StoreError):
+        write(leaderboard)
+    assert figures(leaderboard) == before

@@ -25,7 +25,7 @@ from ecgbench.cli.tables import tables
 
 FGSM = ("run", *TINY, "--attack", "fgsm", "--eps", "0.03,0.1")
 BOTH = (*FGSM, "--attack", "identity")
-REMARK = "note: these are synthetic beats, no recordings;"
+REMARK = "note: these signals are synthetic, no recordings;"
 
 PLUGIN = '''
 """Plugins that go wrong."""
@@ -299,6 +299,40 @@ def test_the_costly_checks_are_made_on_demand_by_an_option_or_a_suite(tmp_path: 
     assert ecgbench(tmp_path, "why", option.records[0]["key"]).out.endswith("nothing is missing.\n")
 
 
+def test_a_run_is_drawn_with_the_samples_it_keeps(tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn"
+    plain = ecgbench(tmp_path, *FGSM)
+    answer = ecgbench(tmp_path, *FGSM, "--limit", "30", "--keep-deltas", "2", "--figures", str(drawn))
+    names = sorted(path.name for path in drawn.iterdir())
+    assert answer.code == plain.code == 0 and len(names) == 4 and sum(name.startswith("sample") for name in names) == 2
+    assert all(b"ecgbench figure, shows" in (drawn / name).read_bytes() for name in names)
+    assert "deltas" in stages(tmp_path) and not (tmp_path / "leaderboard").exists()
+
+
+def test_a_run_without_scores_draws_nothing(tmp_path: Path, plugin: tuple[str, str]) -> None:
+    drawn = tmp_path / "drawn"
+    answer = ecgbench(tmp_path, "run", *TINY, *plugin, "-a", "breaks", "--keep-deltas", "2", "--figures", str(drawn))
+    assert answer.code == 4 and not drawn.exists()
+
+
+def test_perturbations_may_be_kept_by_a_suite_and_are_planned(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        '[[grid]]\ndataset = "synthetic-beats[beats=200]"\nmodel = "linear"\ndefense = "none[epochs=1]"\n'
+        'attack = "fgsm"\neps = [0.03, 0.1]\nkeep_deltas = 2\n'
+    )
+    ecgbench(tmp_path, *FGSM)
+    planned = ecgbench(tmp_path, "plan", str(suite))
+    assert "to keep deltas" in planned.out
+    assert "no perturbation is kept" in ecgbench(tmp_path, "why", planned.out.split()[0]).out
+    ecgbench(tmp_path, "run", str(suite))
+    assert ecgbench(tmp_path, "plan", *FGSM[1:], "--keep-deltas", "2").out.split()[1] == "cached"
+    assert (
+        sentence(ecgbench(tmp_path, *FGSM, "--keep-deltas", "-1"))
+        == "keep_deltas -1 given; expected 0 or more samples."
+    )
+
+
 def test_a_victim_that_wavers_unsaid_is_scored_and_flagged_RANDOM(tmp_path: Path) -> None:  # noqa: N802
     fakes = Path(__file__).parent / "fakes" / "company.py"
     answer = ecgbench(tmp_path, *FGSM[:-4], "--defense", "noisy", *FGSM[-4:], "--plugin", str(fakes), "--json")
@@ -446,8 +480,8 @@ def test_recordings_make_the_same_cells_wherever_they_lie_and_others_when_they_c
 def test_data_says_where_recordings_are(tmp_path: Path) -> None:
     data = tree(tmp_path / "data" / "mitdb")
     assert ecgbench(tmp_path, "data", "path", "mitbih").out == f"{data}\n"
-    listed = ecgbench(tmp_path, "data", "list").out.splitlines()
-    assert [line.split()[1:] for line in listed] == [["10", "files"], ["embedded"]]
+    listed = {name: state for name, state, *_ in map(str.split, ecgbench(tmp_path, "data", "list").out.splitlines())}
+    assert listed["mitbih"] == "10" and listed["cinc2017"] == "missing:" and listed["synthetic-beats"] == "embedded"
     answer = ecgbench(tmp_path, "data", "verify", "mitbih")
     assert answer.code == 5 and "Traceback" not in answer.err
 

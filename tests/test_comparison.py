@@ -56,6 +56,25 @@ def test_another_cell_is_not_compared(other: dict[str, object], path: Path) -> N
     assert agreement(pairs(read_study(path), [row(made_up(["0", "0"]), **other).record])) is None
 
 
+def test_an_attack_may_have_been_counted_by_a_protocol_of_its_own(path: Path) -> None:
+    path.write_text(STUDY + '[protocols]\nPGD = "last"\n')
+    study = read_study(path)
+    assert agreement(pairs(study, [row(made_up(["0", "0"]), protocol="last").record])) is not None
+    assert agreement(pairs(study, [row(made_up(["0", "0"])).record])) is None
+
+
+def test_a_figure_may_be_that_of_one_class(path: Path) -> None:
+    csv = path.parent / "values.csv"
+    csv.write_text(
+        VALUES.replace("acc,plain,0,", "f1[N],plain,0,").replace("acc,plain,0.1", "recall[nobody],plain,0.1")
+    )
+    one = row(made_up(["01", "01"]))
+    clean, unknown, _ = pairs(read_study(path), [one.record])
+    known = one.record.scores[0].by_class["N"]
+    assert known is not None and clean.ours is not None and clean.ours.mean == known.f1
+    assert unknown.ours is None
+
+
 def test_a_failed_row_is_not_compared(path: Path) -> None:
     assert agreement(pairs(read_study(path), [row().record])) is None
 

@@ -117,6 +117,19 @@ def test_a_limit_leaves_order_training_and_larger_tasks_alone() -> None:
     assert made.limited(None) is made and made.limited(30) is made
 
 
+def test_some_of_each_class_are_drawn_by_their_ids_and_count_once_each() -> None:
+    y, ids = torch.arange(600) % 3 // 2, torch.arange(600) * 7
+    made = task(samples(600, y=y, ids=ids, weight=torch.rand(600)))
+    few = made.some_of_each(20)
+    assert few.test.y.bincount().tolist() == [20, 20] and few.test.weight.unique().tolist() == [1.0]
+    assert "20 samples of each class" in few.weighting
+    shuffled = task(made.test[torch.randperm(600)]).some_of_each(20).test
+    assert set(shuffled.ids.tolist()) == set(few.test.ids.tolist())
+    assert 1000 < few.test.ids.double().mean() < 3200  # from all over the split, not its beginning
+    assert set(made.some_of_each(10).test.ids.tolist()) < set(few.test.ids.tolist())
+    assert len(made.some_of_each(10**6).test) == 600 and made.some_of_each(0) is made
+
+
 def test_a_batch_is_a_value_that_replace_changes_in_one_field() -> None:
     batch = Batch(**{field.name: getattr(samples(), field.name) for field in fields(Batch)})
     assert torch.equal(replace(batch, x=batch.x + 1).y, batch.y)

@@ -18,7 +18,10 @@ FLOORS = (
     {"errors", "keyed"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
     {"victim", "trial", "losses", "interfaces", "hookspecs"},
-    {"training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "fetch"},
+    {
+        *("training", "descent", "sweep", "uncertainty", "metrics", "fetch"),
+        *("effect", "checks", "planted", "audit", "deltas"),
+    },
     set[str](),  # the plugins
     {
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
@@ -27,6 +30,7 @@ FLOORS = (
     {
         *("stages", "victims", "zoo", "bench", "whatchanged", "api", "testing"),
         *("verification", "comparison", "ranking", "sections", "board"),
+        *("figures", "drawing", "gallery"),
     },
     {"cli"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,5 +108,4 @@ def _folder(catalog: Catalog, name: str, data: tuple[str, ...]) -> Path:
     files = catalog.resolve("dataset", name).files(root)
     if not files:
         raise EcgbenchError(f"dataset {name} is embedded; it has no folder.")
-    first = min(files.values())
-    return first.parent
+    return Path(os.path.commonpath([file.parent for file in files.values()]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ecgbench.bench import Bench
     from ecgbench.cell import Cell
     from ecgbench.journal import Progress
+    from ecgbench.suite import Grid
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -31,7 +32,16 @@ def grid_options(command: Command) -> Command:
             ),
             click.option("--seed", "-s", multiple=True, help="Seeds, such as 0,1,2; default: 0."),
             click.option("--audit", is_flag=True, help="Make the costly checks, too."),
+            click.option(
+                "--keep-deltas",
+                type=int,
+                default=0,
+                help="Keep the perturbations of the first so many attacked samples.",
+            ),
             click.option("--limit", type=int, help="Attack this many test samples only; the row is marked partial."),
+            click.option(
+                "--skip-bad-records", is_flag=True, help="Leave out damaged recordings; the record names each of them."
+            ),
             click.option(
                 "--protocol", help="How falls are counted, such as standard[success=last]; default: standard."
             ),
@@ -96,8 +106,16 @@ def remark(line: str) -> None:
     click.echo(f"note: {line}", err=True)
 
 
-def unfolded(
-    bench: Bench,
+def unfolded(bench: Bench, suite: str | None, skip_bad_records: bool, **grid: Any) -> list[Cell]:
+    """The cells of a suite file or of the options, never of both."""
+    from ecgbench.api import skipping_bad
+    from ecgbench.suite import unfold
+
+    cells = unfold(_grids(suite, **grid), bench.catalog)
+    return skipping_bad(cells, bench.catalog) if skip_bad_records else cells
+
+
+def _grids(
     suite: str | None,
     dataset: tuple[str, ...],
     model: tuple[str, ...],
@@ -109,28 +127,30 @@ def unfolded(
     limit: int | None,
     protocol: str | None,
     audit: bool,
-) -> list[Cell]:
-    """The cells of a suite file or of the options, never of both."""
-    from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
+    keep_deltas: int,
+) -> tuple[Grid, ...]:
+    from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite
 
     options = (*dataset, *model, *defense, *attack, *threat, *eps, *seed, *([limit] if limit is not None else []))
     if suite is not None:
-        if options or protocol or audit:
+        if options or protocol or audit or keep_deltas:
             raise click.UsageError("a suite file and selectors were both given; expected one of them.")
-        return unfold(read_suite(Path(suite)), bench.catalog)
-    grid = Grid(
-        model=model,
-        attack=attack,
-        defense=defense or ("none",),
-        dataset=dataset,
-        threat=threat,
-        eps=parse_eps(_split(eps)),
-        seed=parse_seeds(_split(seed) or ["0"]),
-        limit=limit,
-        protocol=protocol or "standard",
-        audit=audit,
+        return read_suite(Path(suite))
+    return (
+        Grid(
+            model=model,
+            attack=attack,
+            defense=defense or ("none",),
+            dataset=dataset,
+            threat=threat,
+            eps=parse_eps(_split(eps)),
+            seed=parse_seeds(_split(seed) or ["0"]),
+            limit=limit,
+            protocol=protocol or "standard",
+            audit=audit,
+            keep_deltas=keep_deltas,
+        ),
     )
-    return unfold((grid,), bench.catalog)
 
 
 def _split(given: tuple[str, ...]) -> list[str]:

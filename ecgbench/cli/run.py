@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,10 @@ from ecgbench.cli.options import bench_options, grid_options, open_bench, remark
 
 if TYPE_CHECKING:
     from ecgbench.bench import Bench
+    from ecgbench.cell import Cell
     from ecgbench.record import Record
 
-SYNTHETIC = (
-    "these are synthetic beats, no recordings; for real ones: ecgbench data get mitbih, "
-    'then --dataset "mitbih[split=inter-patient]".'
-)
+SYNTHETIC = "these signals are synthetic, no recordings; real ones: ecgbench data get mitbih, or cinc2017."
 
 
 @click.command()
@@ -25,12 +24,14 @@ SYNTHETIC = (
 @click.option("--json", "as_json", is_flag=True, help="One record a line on stdout.")
 @click.option("--results", type=click.Path(file_okay=False), help="Publish records and outcomes into this folder.")
 @click.option("--victims", is_flag=True, help="With --results: publish the trained victims, too, beside that folder.")
+@click.option("--figures", type=click.Path(file_okay=False), help="Draw curves, matrices and kept deltas, as SVG.")
 @click.option("--retrain", is_flag=True, help="Make every stage again, whatever is kept.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
     as_json: bool,
     results: str | None,
     victims: bool,
+    figures: str | None,
     retrain: bool,
     quiet: bool,
     data: tuple[str, ...],
@@ -60,6 +61,8 @@ def run(
         click.echo(b"".join(record.json() + b"\n" for record in records), nl=False)
     else:
         click.echo(tables(records), nl=False)
+    if figures is not None:
+        _draw(bench, cells, records, Path(figures))
     if any(record.synthetic for record in records):
         remark(SYNTHETIC)
     return _status([record.status for record in records])
@@ -75,6 +78,20 @@ def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
             bench.publish_victim(record, Store(folder.parent / "checkpoints"))
 
 
+def _draw(bench: Bench, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
+    """The figures that the board would show of these records, and a figure for each sample whose delta is kept."""
+    from ecgbench.gallery import draw_all, gallery, of_deltas
+    from ecgbench.published import Published, place
+    from ecgbench.sections import sections
+
+    rows = [Published(record, bench.outcomes_of(record), Path(place(record))) for record in records]
+    figures = gallery(sections(rows), (), records)
+    for cell, record in zip(cells, records, strict=True):
+        if cell.keep_deltas and record.status == "ok":
+            figures |= of_deltas(record, bench.task(cell.dataset), bench.deltas_of(cell))
+    draw_all(folder, figures)
+
+
 def _status(states: list[str]) -> int:
     """0: every cell has its scores; 3: some have; 4: none has."""
     good = states.count("ok")
@@ -83,6 +100,7 @@ def _status(states: list[str]) -> int:
 
 WORK = {
     "none": "cached",
+    "keep": "to keep deltas",
     "score": "to score",
     "check": "to check and score",
     "audit": "to audit and score",

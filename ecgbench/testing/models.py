@@ -24,16 +24,17 @@ from ecgbench.victim import Victim
 
 CLOSE = 1e-5  # between a row's logits in different batches, relative to logits above 1
 ROWS = 8
+STRIP = (1, 512)  # a rhythm, for networks that halve the time too often for a beat
 RNG = Keyed(("forward", 0))
 
 
 def check_model(model: Model, task: Task | None = None, *, expected: Mapping[str, str] = MappingProxyType({})) -> None:
     """Hold a model to `MODEL_PROMISES` on `task`, or else on each small task that it can serve.
 
-    These have samples of shape (1, 187), (3, 8, 8) and (48, 18). `expected` names the promises it cannot keep,
-    each with the reason. Raises BrokenPromiseError (a ContractError) with the first promise broken.
+    These have samples of shape (1, 187), (1, 512), (3, 8, 8) and (48, 18). `expected` names the promises it cannot
+    keep, each with the reason. Raises BrokenPromiseError (a ContractError) with the first promise broken.
     """
-    offered = [small_task(shape) for shape in SHAPES] if task is None else [task]
+    offered = [small_task(shape) for shape in (*SHAPES, STRIP)] if task is None else [task]
     examine(ModelCase(model, tuple(offered)), MODEL_PROMISES, expected)
 
 

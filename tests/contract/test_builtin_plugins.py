@@ -21,10 +21,12 @@ WEAK = {
     "square": {"strong": "some hundred queries are few for an L2 ball of 864 unstructured numbers"},
     "sap": {"strong": "a smooth perturbation is less than the ball allows"},
 }
-QUICK = {  # of many queries by default
+INSTEAD = {  # of many queries by default
     "spsa": "spsa[pairs=64]",
     "square": "square[queries=300]",
     "strict": "strict[budget=quick]",
+    "static-study": "static-study[threat=linf[source=C0,target=C1]]",  # their own classes are those of a dataset
+    "adaptive-study": "adaptive-study[threat=linf[source=C0,target=C1]]",
 }
 ATTACK_VARIANTS = (
     "pgd[loss=margin]",
@@ -48,6 +50,7 @@ DEFENSE_VARIANTS = (
     "jacobian[norm=frobenius]",
     "adv[recipe=code]",
     "ibp[wait=0,warmup=0]",
+    "static[examples=each-epoch,per_class=20,weighted=true]",
 )
 STUDY = {"mse", "mse-margin", "nsr", "nsr1", "nsr2", "jacobian", "adv", "madry", "trades", "ibp"}
 
@@ -59,7 +62,7 @@ def own(kind: str) -> list[str]:
     """Names of what this distribution offers by itself."""
     offers = [CATALOG.lookup(kind, name) for name in CATALOG.names(kind)]
     return [
-        QUICK.get(offer.name, offer.name)
+        INSTEAD.get(offer.name, offer.name)
         for offer in offers
         if offer.distribution == "ecgbench" and offer.plugin not in FOREIGN
     ]
@@ -81,14 +84,20 @@ def test_a_builtin_defense_keeps_its_promises(selector: str) -> None:
     check_defense(replace(defense, epochs=3) if isinstance(defense, Schedule) else defense)
 
 
-@pytest.mark.parametrize("selector", ["synthetic-beats", "synthetic-beats[beats=1000,seed=3]"])
+@pytest.mark.parametrize(
+    "selector",
+    [
+        *("synthetic-beats", "synthetic-beats[beats=1000,seed=3]"),
+        *("synthetic-rhythms", "synthetic-rhythms[strips=200,seed=3]"),
+    ],
+)
 def test_a_builtin_synthetic_set_keeps_its_promises(selector: str) -> None:
     check_dataset(CATALOG.resolve("dataset", selector))
 
 
 @pytest.mark.real
 @pytest.mark.skipif(RECORDINGS is None, reason="needs recordings in $ECGBENCH_DATA")
-@pytest.mark.parametrize("selector", ["mitbih", "mitbih[split=inter-patient]"])
+@pytest.mark.parametrize("selector", ["mitbih", "mitbih[split=inter-patient]", "cinc2017", "cinc2017[split=han]"])
 def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) -> None:
     assert RECORDINGS is not None
     check_dataset(CATALOG.resolve("dataset", selector), DataRoot(Path(RECORDINGS), cache=tmp_path))
@@ -97,6 +106,6 @@ def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) 
 def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
     ours = (plugin for plugin in CATALOG.plugins if plugin.distribution == "ecgbench" and plugin.name not in FOREIGN)
     assert all(plugin.ok for plugin in ours)
-    assert set(own("dataset")) == {"synthetic-beats", "mitbih"}
+    assert set(own("dataset")) == {"synthetic-beats", "synthetic-rhythms", "mitbih", "cinc2017"}
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
     assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))

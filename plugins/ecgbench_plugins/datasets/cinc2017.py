@@ -120,10 +120,9 @@ class Cinc2017(Dataset):
 
     def _version(self, path: Path) -> str:
         """What must be said of the labels."""
-        named = path.name == f"REFERENCE-{self.labels}.csv" or version_of(read_labels(path)[0]) == self.labels
-        return (
-            f"labels {self.labels}" if named else f"labels {self.labels}, as far as known: {path.name} names no version"
-        )
+        if path.name == f"REFERENCE-{self.labels}.csv" or version_of(read_labels(path)[0]) == self.labels:
+            return f"labels {self.labels}"
+        return f"labels {self.labels}, as far as known: {path.name} names no version"
 
     def _split(
         self, table: np.ndarray, labels: NDArray[np.int64], files: Mapping[str, Path]

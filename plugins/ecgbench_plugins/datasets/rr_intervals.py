@@ -55,9 +55,8 @@ class Timing:
         flutter, fibrillation = rhythm == Rhythm.FLUTTER, rhythm == Rhythm.FIBRILLATION
         atrial = np.where(flutter, rng.uniform(3.8, 5.5, n), rng.uniform(4.0, 9.0, n))
         mean = _mean(rhythm, resting, rng)
-        rr = _breathing(
-            mean, np.select([rhythm == Rhythm.JUNCTIONAL, rhythm == Rhythm.FAST], [0, 0.3 * breathing], breathing), rng
-        )
+        swing = np.select([rhythm == Rhythm.JUNCTIONAL, rhythm == Rhythm.FAST], [0.0, 0.3 * breathing], breathing)
+        rr = _breathing(mean, swing, rng)
         rr[fibrillation] = _fibrillating(mean[fibrillation], rng)
         rr[flutter] = _fluttering(atrial[flutter], rng)
         early = _early(n, rng) & np.isin(rhythm, PREMATURE)[:, None]
