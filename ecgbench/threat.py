@@ -7,7 +7,7 @@ geometry (size, projection, steepest step, random point), so an attack is writte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -124,6 +124,11 @@ class Ball:
         eps, low, high = (take(part, rows) for part in (self.eps, self.low, self.high))
         free, unit = (None if part is None else take(part, rows) for part in (self.free, self.unit))
         return Ball(self.norm, eps, low, high, free, unit, self.bounds)
+
+    def within(self, mask: Tensor) -> Ball:
+        """The part of the ball that is 0 where `mask`, broadcastable to x, is False."""
+        low, high = (torch.where(mask, side, 0.0) for side in (self.low, self.high))
+        return replace(self, low=low, high=high, free=mask if self.free is None else self.free & mask)
 
     def length(self, given: float) -> Tensor:
         """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""

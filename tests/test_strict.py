@@ -108,6 +108,22 @@ def test_the_outcomes_name_the_component_that_felled_each_sample() -> None:
     assert named == ["square", "square", "pgd-ce", "pgd-ce"]
 
 
+def test_padding_in_reach_cannot_save_a_victim_from_an_attack_on_the_signal_alone() -> None:
+    def jammed(x: Tensor) -> Tensor:
+        """A slope in the signal that any noise in the padding hides, and noise there is what every step makes."""
+        lead = x[:, 0, :8].mean(1) - 0.5
+        quiet = (x[:, 0, 8:].abs().sum(1) < 1e-6).float()
+        return torch.stack([-lead * quiet + (1 - quiet), lead * quiet + x[:, 0, 8:].sum(1) * 1e-3], 1)
+
+    mask = torch.arange(16).expand(4, 1, 16) < 8
+    samples = Samples.of(torch.zeros(4, 1, 16), torch.zeros(4, dtype=torch.int64), mask=mask)
+    seen = trial_of(Victim(Written(jammed).eval()), samples, Threat("linf", mask=False), 1.0)
+    QUICK.perturb(seen, RNG)
+    named = [seen.memory.components[number] for number in seen.memory.by.tolist()]
+    assert seen.memory.fell.all() and named == ["pgd-signal"] * 4
+    assert not seen.memory.delta[~mask].any()
+
+
 # what it is for
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -367,3 +368,14 @@ def test_rules_that_do_not_fit_are_refused_with_a_sentence(threat: Threat, physi
 def test_aiming_at_a_class_nobody_knows_names_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="known: N, S, V"):
         Threat("linf", target="9").aim(Y, CLASSES)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_part_of_a_ball_within_a_mask_is_the_ball_of_a_threat_that_keeps_it(norm: Any) -> None:
+    mask = torch.arange(6).expand(3, 1, 6) < 4
+    samples = Samples.of(torch.rand(3, 1, 6), torch.zeros(3, dtype=torch.int64), mask=mask)
+    whole, kept = (Threat(norm, mask=binds).around(samples, 0.3, (0.0, 1.0)) for binds in (False, True))
+    part, delta = whole.within(mask), torch.randn(3, 1, 6)
+    assert torch.equal(part.project(delta), kept.project(delta))
+    assert torch.equal(part.steepest(delta), kept.steepest(delta))
+    assert bool(whole.contains(part.project(delta)).all())

@@ -21,7 +21,7 @@ from ecgbench.journal import Epoch, Journal
 from ecgbench.keyed import Keyed
 from ecgbench.sweep import Sweep
 from ecgbench.threat import Threat
-from ecgbench.training import Hook, Schedule, balanced_accuracy, epoch_order, train
+from ecgbench.training import Hook, Schedule, balanced_accuracy, epoch_order, settle, train
 from ecgbench.victim import frozen
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.adaptive import Adaptive
@@ -301,6 +301,35 @@ def test_the_curve_of_a_training_outlives_a_kill() -> None:
     trained(schedule, whole)
     assert whole.state is not None and resumed.state is not None
     assert whole.state["curve"].shape == (4, 2) and torch.equal(resumed.state["curve"], whole.state["curve"])
+
+
+def test_settled_statistics_are_those_of_the_samples_with_dropout_off() -> None:
+    module = trained(replace(FEW, settle=True), dropout=True, normed=True)
+    (norm,) = (part for part in module.modules() if isinstance(part, BatchNorm1d))
+    linear = next(part for part in module.modules() if isinstance(part, Linear))
+    with torch.no_grad():
+        seen = linear(TASK.train.x.flatten(1))
+    assert norm.running_mean is not None and norm.running_var is not None
+    torch.testing.assert_close(norm.running_mean, seen.mean(0), rtol=0, atol=0.04)
+    torch.testing.assert_close(norm.running_var, seen.var(0), rtol=0.1, atol=0)
+    assert norm.momentum == 0.1 and not module.training
+
+
+def test_settling_moves_no_weight_and_undoes_what_dropout_did_to_a_norm_behind_it() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = Sequential(Flatten(), Dropout(0.5), BatchNorm1d(16), Linear(16, 3))
+    train(module, TASK, plain, FEW, RNG, Journal())
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    settle(module, TASK.train, RNG)
+    after = module.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert (
+        {"2.running_mean", "2.running_var"} <= changed <= {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    )
+    spread = TASK.train.x.flatten(1).var(0)
+    torch.testing.assert_close(after["2.running_var"], spread, rtol=0.1, atol=0)
+    assert (before["2.running_var"] > 1.5 * spread).all()
 
 
 def test_an_annealed_rate_falls_along_half_a_cosine_and_never_to_nothing() -> None:

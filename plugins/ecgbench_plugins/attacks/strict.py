@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -25,7 +25,7 @@ def _components(steps: int, rel_step: float, restarts: int, queries: int) -> Map
         "pgd-ce": PGD(steps, rel_step),
         "apgd-ce": APGD(steps, restarts),
         "apgd-margin": APGD(steps, restarts, loss="margin"),
-        "pgd-targeted-margin": PGD(steps, rel_step, loss="targeted-margin", restarts=restarts),
+        "pgd-targeted-margin": PGD(steps, rel_step, loss="targeted-margin", start="zero", restarts=restarts),
         "square": Square(queries),
     }
 
@@ -43,10 +43,12 @@ class Strict(Attack):
 
     In the spirit of AutoAttack (Croce and Hein 2020), for any number of classes. Targeted PGD takes the margin
     toward every other class in turn, which fells victims whose untargeted gradient misleads; with a target, the
-    margin of that one. Steps of each descent, starts (PGD on the cross-entropy has one) and queries of Square:
-    `budget=quick` 20, 1, 200; `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component
-    that felled each sample. Every component draws as it would alone, so `standard` fells whatever `pgd100`,
-    `apgd`, `apgd-margin` or `square` fells. `eot` draws of a randomised victim make one answer.
+    margin of that one. Its first start is the clean sample, since an adversarial training may have met random starts
+    and left them no gradient. Where a threat leaves the padding open, it runs on the signal alone as well. Steps of
+    each descent, starts (PGD on the cross-entropy has one) and queries of Square: `budget=quick` 20, 1, 200;
+    `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component that felled each sample. Every
+    component draws as it would alone, so `standard` fells whatever `pgd100`, `apgd`, `apgd-margin` or `square` fells.
+    `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
@@ -57,15 +59,23 @@ class Strict(Attack):
             raise ValueError(f"eot={self.eot} given; expected 1 or more")
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, self._parts(rng))
+        return in_turn(trial, self._parts(trial, rng))
 
-    def _parts(self, rng: Keyed) -> Iterator[partial[Tensor]]:
-        for name, component in BUDGETS[self.budget].items():
+    def _parts(self, trial: Trial, rng: Keyed) -> Iterator[partial[Tensor]]:
+        components = BUDGETS[self.budget]
+        for name, component in components.items():
             yield partial(_part, name=name, component=component, rng=rng)
+        if trial.ball.free is None and not bool(trial.batch.mask.all()):
+            yield partial(_on_the_signal, component=components["pgd-targeted-margin"], rng=rng)
 
 
 def _part(trial: Trial, at: Tensor, name: str, component: Attack, rng: Keyed) -> Tensor:
     return component.perturb(trial.named(name), rng)
+
+
+def _on_the_signal(trial: Trial, at: Tensor, component: Attack, rng: Keyed) -> Tensor:
+    part = replace(trial.named("pgd-signal"), ball=trial.ball.within(trial.batch.mask))
+    return component.perturb(part, rng)
 
 
 @hookimpl
