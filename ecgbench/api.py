@@ -141,7 +141,8 @@ def evaluate(
         raise EcgbenchError(f"y has shape {tuple(samples.y.shape)}; expected (n,), one label of each sample.")
     with evaluating(module) as victim:
         names = tuple(classes) if classes is not None else _numbered(victim, samples)
-        task = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
+        given = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
+        task = given.some_of_each(protocol.per_class)
         reason = foe.unfit(task, rules)
         if reason is not None:
             raise EcgbenchError(reason)

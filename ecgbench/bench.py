@@ -114,9 +114,6 @@ class Bench:
         """
         try:
             record = self._record(cell)
-            if cell.keep_deltas and record.status == "ok":
-                self.deltas_of(cell)
-            return record
         except DataError:
             raise
         except EcgbenchError as fault:
@@ -125,6 +122,12 @@ class Bench:
             words = " ".join(f"{type(fault).__name__}: {fault}".split())
             self.tell(Note(f"a cell failed: {words}"))
             return unscored(self._parts(cell), "failed", words)
+        if cell.keep_deltas and record.status == "ok":
+            try:
+                self.deltas_of(cell)
+            except Exception as fault:  # the record stands, whatever the plugin does when it is asked again
+                self.tell(Note(f"no deltas of {record.key[:12]}: {' '.join(str(fault).split())}"))
+        return record
 
     def outcomes_of(self, record: Record) -> Outcomes | None:
         """The outcomes that a record of this store was made from."""
@@ -132,6 +135,10 @@ class Bench:
             return None
         files = self.store.get("outcomes", record.provenance.outcomes)
         return None if files is None else unpack(files["outcomes.npz"], "the store")
+
+    def has_deltas(self, cell: Cell) -> bool:
+        """Whether the perturbations that a cell keeps are there."""
+        return self.stages.has("deltas", self.identities(cell)["deltas"])
 
     def deltas_of(self, cell: Cell) -> Deltas:
         """The perturbations that a cell keeps, found or made; its record is there."""
@@ -216,7 +223,7 @@ class Bench:
             return record
         parts, task = self._parts(cell), self._met(cell)
         cell.threat.check(task.physical, task.classes)
-        unfit = cell.model.unfit(task) or cell.attack.unfit(task, cell.threat)
+        unfit = cell.model.unfit(task) or cell.defense.unfit(task) or cell.attack.unfit(task, cell.threat)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)
         made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))

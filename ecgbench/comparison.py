@@ -146,6 +146,10 @@ def read_study(path: Path) -> Study:
         raise StoreError(f"{where} cannot be read: {fault}.") from None
     except (KeyError, AttributeError) as fault:
         raise StoreError(f"{where} lacks {fault}; expected a citation, values, selectors and their words.") from None
+    for word in protocols:
+        if word not in selectors["attack"]:
+            known = ", ".join(selectors["attack"])
+            raise StoreError(f"{where} gives a protocol to the attack {word!r}; expected one of {known}.")
     table = csv.DictReader(rows)
     if tuple(table.fieldnames or ()) != COLUMNS:
         raise StoreError(f"{facts['values']} has columns {table.fieldnames}; expected {', '.join(COLUMNS)}.")

@@ -173,13 +173,13 @@ class Task:
         return replace(self, test=self.test[chosen])
 
     def some_of_each(self, n: int) -> Task:
-        """The task with `n` test samples of each class, drawn by their ids, each counted once; itself for 0."""
+        """The task with at most `n` test samples of each class, drawn by ids, each counted once; itself for 0."""
         if not n:
             return self
         order = Keyed(("some of each class",)).uniform(self.test.ids, ()).argsort(stable=True)
         drawn = [order[self.test.y[order] == label][:n] for label in self.test.y.unique()]
         test = self.test[torch.cat(drawn).sort().values]
-        weighting = f"{n} samples of each class count, drawn by their ids, each once"
+        weighting = f"at most {n} samples of each class count, drawn by their ids, each once"
         return replace(self, test=replace(test, weight=torch.ones(len(test))), weighting=weighting)
 
 

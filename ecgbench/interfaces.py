@@ -78,6 +78,10 @@ class Defense(Protocol):
     def base(self) -> Defense | None:
         return None
 
+    def unfit(self, task: Task) -> str | None:
+        """Why the defense cannot train on this task, in one sentence; None if it can."""
+        return None
+
     def wrap(self, module: Module, task: Task) -> Module:
         """The architecture that is trained and attacked: `module`, or a module round it."""
         return module

@@ -127,10 +127,11 @@ def summarize(
     resampled = means(drawn, skip_unpredicted=skip_unpredicted)
     low, high = np.quantile(resampled, TAILS, axis=-1)
     method = resamples.words
-    if not resamples.grouped and (weight == weight[0]).all():
+    independent = not resamples.grouped and bool((weight == weight[0]).all())
+    if independent:
         right = [int((p == y).sum()) for p in predicted]
         low[0], high[0] = np.transpose([wilson(count, n) for count in right])
-        method = "Wilson (acc), bootstrap of samples (prec, f1, auc)"
+        method = "Wilson (acc; precision and recall of a class), bootstrap of samples (prec, f1, auc)"
     scores = tuple(
         _score(
             outcomes,
@@ -141,6 +142,7 @@ def summarize(
             skip_unpredicted,
             challenge,
             drawn[at],
+            independent,
         )
         for at, eps in enumerate(grid)
     )
@@ -204,6 +206,7 @@ def _score(
     skip_unpredicted: bool,
     challenge: Sequence[str],
     drawn: NDArray[np.float64],
+    independent: bool,
 ) -> Score:
     def three(matrix: NDArray[np.float64]) -> Means:
         return Means(*means(matrix, skip_unpredicted=skip_unpredicted).tolist())
@@ -218,7 +221,7 @@ def _score(
         prec=main.prec,
         f1=main.f1,
         interval=interval,
-        by_class=_by_class(weighted, drawn, classes),
+        by_class=_by_class(weighted, drawn, classes, plain if independent else None),
         plain=three(plain),
         balanced=three(plain / np.maximum(plain.sum(1, keepdims=True), 1)),
         challenge=_challenge(weighted, drawn, [list(classes).index(name) for name in challenge]),
@@ -226,16 +229,27 @@ def _score(
 
 
 def _by_class(
-    confusion: NDArray[np.float64], drawn: NDArray[np.float64], classes: Sequence[str]
+    confusion: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    classes: Sequence[str],
+    counts: NDArray[np.float64] | None,
 ) -> dict[str, ByClass | None]:
-    """The figures of each class from the confusion matrix (K, K) and its resamples (draws, K, K)."""
+    """The figures of each class from the confusion matrix (K, K) and its resamples (draws, K, K).
+
+    Where `counts` (K, K) of independent samples are given, shares have Wilson's interval: no resample leaves 0 of 47.
+    """
     three, resampled = per_class(confusion), per_class(drawn)
-    return {
-        name: ByClass(*three[:, at].tolist(), *(_interval(values) for values in resampled[..., at]))
-        if confusion[at].sum()
-        else None
-        for at, name in enumerate(classes)
-    }
+    found: dict[str, ByClass | None] = {}
+    for at, name in enumerate(classes):
+        precision, recall, f1 = (_interval(values) for values in resampled[..., at])
+        if counts is not None:
+            hits, true, said = (int(n) for n in (counts[at, at], counts[at].sum(), counts[:, at].sum()))
+            precision = wilson(hits, said) if said else precision
+            recall = wilson(hits, true) if true else recall
+        shares = three[:, at].tolist()
+        made = ByClass(shares[0], shares[1], shares[2], precision, recall, f1)
+        found[name] = made if confusion[at].sum() else None
+    return found
 
 
 def _challenge(confusion: NDArray[np.float64], drawn: NDArray[np.float64], judged: Sequence[int]) -> Challenge | None:

@@ -31,7 +31,7 @@ class Protocol:
     `success`: a sample falls at the "first" adversarial iterate, or only if the "last" one is adversarial.
     `sweep`: "growing" attacks survivors of the smaller eps only; "independent" attacks all at every eps.
     `clean_wrong`: samples wrong when clean are "wrong", unattacked, or "attacked" like any other. `per_class` counts
-    so many test samples of each class, drawn by id, each once; 0 counts the test split as it is.
+    at most so many test samples of each class, drawn by id, each once; 0 counts the test split as it is.
     """
 
     success: Literal["first", "last"] = "first"

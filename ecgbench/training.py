@@ -160,6 +160,8 @@ def settle(module: Module, samples: Batch, rng: Keyed) -> None:
     et al. 2019, arXiv 1801.05134); anew by the mean over batches: Wu and Johnson 2021 (arXiv 2105.07576), section 3.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    if not norms:
+        return
     order = epoch_order(samples.y, False, rng)[: SETTLED * 64]
     pieces = [piece for piece in order.split(64) if len(piece) == 64] or [order]
     found = [[torch.zeros_like(value) for value in _statistics(norm)] for norm in norms]

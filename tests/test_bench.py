@@ -30,6 +30,7 @@ from ecgbench.losses import margin
 from ecgbench.offers import Offer
 from ecgbench.record import Record
 from ecgbench.store import Store, key_of
+from ecgbench.sweep import Protocol
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
 from ecgbench_plugins.defenses.none import Standard
@@ -469,6 +470,14 @@ def test_a_record_of_other_versions_is_used_and_said_in_one_line(home: Home) -> 
     assert home.run().provenance == older
     (note,) = home.told
     assert isinstance(note, Note) and "was made with torch 1.0 (now" in note.text
+
+
+def test_some_of_each_class_are_attacked_where_the_protocol_says_so(home: Home, log: list[str]) -> None:
+    few = home.run(replace(CELL, protocol=Protocol(per_class=5)))
+    whole = home.run()
+    assert few.status == "ok" and few.n == 15 and set(few.counts.values()) == {5} and few.key != whole.key
+    assert few.weighting == "at most 5 samples of each class count, drawn by their ids, each once"
+    assert few.limit is None and log.count("fit logged") == 1
 
 
 def test_a_limit_is_a_part_of_the_same_split_under_the_same_victim(home: Home, log: list[str]) -> None:

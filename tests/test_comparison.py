@@ -63,6 +63,12 @@ def test_an_attack_may_have_been_counted_by_a_protocol_of_its_own(path: Path) ->
     assert agreement(pairs(study, [row(made_up(["0", "0"])).record])) is None
 
 
+def test_a_protocol_of_an_attack_that_nobody_names_is_refused(path: Path) -> None:
+    path.write_text(STUDY + '[protocols]\npgd = "last"\n')
+    with pytest.raises(StoreError, match="gives a protocol to the attack 'pgd'; expected one of PGD"):
+        read_study(path)
+
+
 def test_a_figure_may_be_that_of_one_class(path: Path) -> None:
     csv = path.parent / "values.csv"
     csv.write_text(

@@ -14,6 +14,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from ecgbench.errors import EcgbenchError
 from ecgbench.metrics import confusion, means, summarize
 from ecgbench.outcomes import Outcomes
+from ecgbench.uncertainty import wilson
 
 # scores
 
@@ -91,8 +92,16 @@ def test_figures_are_by_class_and_none_for_a_class_the_split_lacks() -> None:
     n, s = by_class["N"], by_class["S"]
     assert n is not None and s is not None and by_class["V"] is None
     assert (n.precision, n.recall, n.f1) == pytest.approx((1.0, 1 / 2, 2 / 3))
-    assert n.recall_interval[0] == 0.0 and n.recall_interval[1] == 1.0
+    assert n.recall_interval == pytest.approx(wilson(1, 2)) and n.precision_interval == pytest.approx(wilson(1, 1))
     assert n.f1_interval[0] < n.f1 < n.f1_interval[1]
+
+
+def test_nobody_right_of_47_is_no_proof_of_a_recall_of_0() -> None:
+    rows = [0] * 47 + [1] * 53
+    independent, grouped = (summary(outcomes(rows, [1] * 100, group=group)) for group in (None, list(range(100))))
+    one, other = independent.scores[0].by_class["N"], grouped.scores[0].by_class["N"]
+    assert one is not None and one.recall == 0 and one.recall_interval == (0.0, pytest.approx(0.0756, abs=1e-3))
+    assert other is not None and other.recall_interval == (0.0, 0.0)
 
 
 def test_sklearn_agrees_on_precision_recall_and_f1_of_each_class() -> None:

@@ -12,6 +12,8 @@ from torch.nn import BatchNorm1d, Conv1d, Module
 from torch.nn.functional import max_pool1d, pad, relu
 
 from ecgbench.data import Samples, Task
+from ecgbench.keyed import Keyed
+from ecgbench.training import settle
 from ecgbench_plugins.models.resnet34 import TRUNCATED, Network, ResNet34, dropped
 
 SMALL = ResNet34(width=2)
@@ -57,6 +59,20 @@ def plain(net: Network, x: Tensor) -> Tensor:
             main, signal = max_pool1d(main, 2), max_pool1d(signal, 2)
         signal = main + signal
     return net.head(relu(net.last(signal)).permute(0, 2, 1).flatten(1))
+
+
+@pytest.mark.parametrize("n", [37, 64])
+def test_settled_statistics_are_of_the_rows_given_and_of_no_repeated_one(n: int) -> None:
+    net, x = (
+        network(),
+        torch.randn(n, 1, TIME, generator=torch.Generator().manual_seed(1)) + torch.arange(n)[:, None, None],
+    )
+    settle(net, Samples.of(x, torch.zeros(n, dtype=torch.int64)), Keyed(("settle",)))
+    with torch.no_grad():
+        signal = net.stem(pad(x, (7, 8)))
+    assert net.norm.running_mean is not None and net.norm.running_var is not None
+    torch.testing.assert_close(net.norm.running_mean, signal.mean((0, 2)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(net.norm.running_var, signal.var((0, 2)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ecgbench.journal import Epoch, Journal
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
+from ecgbench_plugins.attacks.transfer import Transfer
 from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.defenses.retraining import Retraining, class_weights, composed, share_of_each
 from ecgbench_plugins.models.mlp import MLP
@@ -94,11 +95,60 @@ def test_only_what_the_threat_aims_at_is_attacked_and_half_of_it() -> None:
     assert len(ids) == 10 and composed(TASK.train, 20, RNG.at("draw")).y[ids].unique().tolist() == [1]
 
 
-def test_the_score_of_an_epoch_is_the_recall_of_the_attacked_classes() -> None:
-    told: list[Any] = []
-    retraining(epochs=1).fit(fresh(), TASK, RNG, Journal(told.append))
+class Seen(Module):
+    """A victim that remembers what it was trained on; its one weight decides between two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained_on: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.trained_on.append(x.detach().clone())
+        lead = x.flatten(1).mean(1) + self.weight
+        return torch.stack([-lead, lead, lead * 0 - 9], 1)
+
+
+def whole_batches(**parts: Any) -> tuple[Seen, Retraining, Any, list[Any]]:
+    """A module retrained for one epoch in one batch, its defense, the rows it was given, and what was told."""
+    defense, module, told = retraining(epochs=1, batch=10_000, balanced=False, **parts), Seen(), []
+    defense.fit(module, TASK, RNG, Journal(told.append))
+    return module, defense, composed(TASK.train, defense.per_class, RNG.at("draw")), told
+
+
+@pytest.mark.parametrize("examples", ["once", "each-epoch"])
+def test_training_meets_the_attacked_rows_attacked_and_the_others_clean(examples: Any) -> None:
+    push = Push()
+    module, _, rows, _ = whole_batches(attack=push, per_class=20, examples=examples, attacked=0.5)
+    attacked = torch.zeros(len(rows), dtype=torch.bool)
+    attacked[push.met[0][0]] = True
+    expected = rows.x + 0.1 * attacked.view(-1, 1, 1)
+    (seen,) = module.trained_on
+    order = torch.cdist(expected.flatten(1), seen.flatten(1)).argmin(1)
+    assert attacked.sum() == 30 and sorted(order.tolist()) == list(range(60))
+    torch.testing.assert_close(seen[order], expected, rtol=0, atol=1e-6)
+
+
+def test_the_loss_weighs_each_row_by_its_class() -> None:
+    none = Threat("linf", source=("2",), target="0")
+    for weighted in (False, True):
+        module, _, rows, told = whole_batches(weighted=weighted, threat=none, attacked=1.0)
+        weight = class_weights(rows.y, 3)[rows.y] if weighted else torch.ones(len(rows))
+        with torch.no_grad():
+            module.weight.zero_()
+            x = rows.x + 0.1 * (rows.y == 2).view(-1, 1, 1)
+            each = torch.nn.functional.cross_entropy(module.eval()(x), rows.y, reduction="none")
+        assert told[0].loss == pytest.approx(float((weight * each).mean()), rel=1e-5)
+
+
+def test_the_score_of_an_epoch_is_the_recall_of_the_attacked_classes_under_attack() -> None:
+    module, _, _, told = whole_batches(threat=Threat("linf", source=("0",), target="1"), eps=0.5)
     (epoch,) = told
-    assert isinstance(epoch, Epoch) and epoch.score is not None and 0 <= epoch.score <= 1
+    of = TASK.val[TASK.val.y == 0]
+    with torch.no_grad():
+        attacked, clean = (float((module.eval()(of.x + eps).argmax(1) == 0).float().mean()) for eps in (0.5, 0.0))
+    assert isinstance(epoch, Epoch) and epoch.score == pytest.approx(attacked) and attacked < clean
 
 
 @pytest.mark.parametrize("examples", ["once", "each-epoch"])
@@ -119,6 +169,13 @@ def test_the_study_is_a_selector_each_and_both_start_from_their_base() -> None:
     assert (once.per_class, once.epochs, once.lr, once.eps, once.examples) == (300, 75, 1e-4, 0.2, "once")
     assert (anew.epochs, anew.examples, anew.base) == (150, "each-epoch", Standard(epochs=2))
     assert once.threat == anew.threat == Threat("linf", source=("A",), target="N")
+
+
+def test_what_a_retraining_cannot_be_made_on_is_said_before_its_base_is_trained() -> None:
+    study = discover(()).resolve("defense", "static-study")
+    assert isinstance(study, Retraining)
+    assert "does not fit toy: no class is named 'A'" in str(study.unfit(replace(TASK, name="toy")))
+    assert Retraining(attack=Transfer()).unfit(TASK) is not None and Retraining().unfit(TASK) is None
 
 
 @pytest.mark.parametrize("parts", [{"eps": 0.0}, {"attacked": 0.0}, {"attacked": 1.5}, {"per_class": -1}])

@@ -108,6 +108,24 @@ def test_the_outcomes_name_the_component_that_felled_each_sample() -> None:
     assert named == ["square", "square", "pgd-ce", "pgd-ce"]
 
 
+def test_what_falls_from_the_clean_sample_alone_falls() -> None:
+    def trap(x: Tensor) -> Tensor:
+        """Noise of any kind on the first eight numbers hides the slope of the last eight."""
+        noise = x[:, 0, :8].abs().mean(1)
+        lead = (x[:, 0, 8:].mean(1) - 0.5) * (noise < 0.02).float()
+        return torch.stack([0.01 - lead, lead], 1)
+
+    samples = Samples.of(torch.zeros(4, 1, 16), torch.zeros(4, dtype=torch.int64))
+    fell = []
+    for start in ("random", "zero"):
+        seen = trial_of(Victim(Written(trap).eval()), samples, Threat("linf"), 1.0)
+        PGD(loss="targeted-margin", start=start).perturb(seen, RNG)  # type: ignore[arg-type]
+        fell.append(bool(seen.fell.all()))
+    seen = trial_of(Victim(Written(trap).eval()), samples, Threat("linf"), 1.0)
+    QUICK.perturb(seen, RNG)
+    assert fell == [False, True] and bool(seen.fell.all())
+
+
 def test_padding_in_reach_cannot_save_a_victim_from_an_attack_on_the_signal_alone() -> None:
     def jammed(x: Tensor) -> Tensor:
         """A slope in the signal that any noise in the padding hides, and noise there is what every step makes."""

@@ -38,7 +38,9 @@ def test_unequal_weights_without_groups_are_resampled_instead() -> None:
     row = random_row(0, groups=0)
     assert summary(row).uncertainty.method == "bootstrap of samples"
     equal = dataclasses.replace(row, weight=np.full(60, 0.3, np.float32))
-    assert summary(equal).uncertainty.method == "Wilson (acc), bootstrap of samples (prec, f1, auc)"
+    assert summary(equal).uncertainty.method == (
+        "Wilson (acc; precision and recall of a class), bootstrap of samples (prec, f1, auc)"
+    )
 
 
 @pytest.mark.parametrize("weighted", [True, False])

@@ -80,14 +80,18 @@ def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
 
 def _draw(bench: Bench, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
     """The figures that the board would show of these records, and a figure for each sample whose delta is kept."""
+    from ecgbench.errors import EcgbenchError
     from ecgbench.gallery import draw_all, gallery, of_deltas
     from ecgbench.published import Published, place
     from ecgbench.sections import sections
 
+    gone = [r.key[:12] for r in records if r.status == "ok" and bench.outcomes_of(r) is None]
+    if gone:
+        raise EcgbenchError(f"the outcomes of record {gone[0]} are no longer kept; make them again by --retrain.")
     rows = [Published(record, bench.outcomes_of(record), Path(place(record))) for record in records]
     figures = gallery(sections(rows), (), records)
     for cell, record in zip(cells, records, strict=True):
-        if cell.keep_deltas and record.status == "ok":
+        if cell.keep_deltas and record.status == "ok" and bench.has_deltas(cell):
             figures |= of_deltas(record, bench.task(cell.dataset), bench.deltas_of(cell))
     draw_all(folder, figures)
 

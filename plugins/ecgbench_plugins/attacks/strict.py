@@ -44,11 +44,11 @@ class Strict(Attack):
     In the spirit of AutoAttack (Croce and Hein 2020), for any number of classes. Targeted PGD takes the margin
     toward every other class in turn, which fells victims whose untargeted gradient misleads; with a target, the
     margin of that one. Its first start is the clean sample, since an adversarial training may have met random starts
-    and left them no gradient. Where a threat leaves the padding open, it runs on the signal alone as well. Steps of
-    each descent, starts (PGD on the cross-entropy has one) and queries of Square: `budget=quick` 20, 1, 200;
-    `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component that felled each sample. Every
-    component draws as it would alone, so `standard` fells whatever `pgd100`, `apgd`, `apgd-margin` or `square` fells.
-    `eot` draws of a randomised victim make one answer.
+    and left them no gradient; where there is one start, it is that one. Where a threat leaves the padding open, it runs
+    on the signal alone as well. Steps of each descent, starts (PGD on the cross-entropy has one) and queries of Square:
+    `budget=quick` 20, 1, 200; `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component that
+    felled each sample. Every component draws as it would alone, so `standard` fells whatever `pgd100`, `apgd`,
+    `apgd-margin` or `square` fells. `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"

@@ -82,7 +82,7 @@ class Network(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with self._precision(x.device):
-            signal = flat(x, len(x) if self.training else often_met(len(x)))
+            signal = flat(x, len(x) if self.norm.training else often_met(len(x)))
             signal = relu(normalised(self.norm, convolved(self.stem, signal)))
             for block in self.blocks:
                 signal = block(signal)
