@@ -38,7 +38,7 @@ class Schedule:
     "best" by balanced accuracy on validation; `patience` > 0 stops after so many epochs without a better one.
     `anneal` lets `lr` fall from epoch to epoch along half a cosine, of which the last is the last step above 0
     (Loshchilov and Hutter 2017, eq. 5). `settle` takes the statistics of batch normalisation anew after every
-    epoch, see `settle`.
+    epoch, see the function; modules without it are not touched.
     """
 
     epochs: int = 50
@@ -49,7 +49,7 @@ class Schedule:
     keep: Literal["last", "best"] = "last"
     patience: int = 0
     anneal: bool = False
-    settle: bool = False
+    settle: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.patience < 0:
