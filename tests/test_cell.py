@@ -119,7 +119,7 @@ def test_variants_reach_every_parameter() -> None:
     own = {field.name for field in fields(Adaptive)} - {"attack", "threat"}
     nested = {f"attack.{field.name}" for field in fields(PGD)} | {f"threat.{field.name}" for field in fields(Threat)}
     assert reached == own | nested
-    assert {name for name, _ in variants(Protocol())} == {"success", "sweep", "clean_wrong"}
+    assert {name for name, _ in variants(Protocol())} == {"success", "sweep", "clean_wrong", "per_class"}
 
 
 @pytest.mark.parametrize(

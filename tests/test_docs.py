@@ -107,7 +107,9 @@ def test_the_code_of_write_a_plugin_runs(playground):
 
 def test_the_code_of_the_readme_runs(playground, capsys):
     x = torch.rand(40, 1, 20, generator=torch.Generator().manual_seed(0))
-    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
     names = playground(ROOT / "README.md", my_module=module, x=x, y=module(x).argmax(1), patients=torch.arange(40) // 4)
     record = names["record"]
     assert record.status == "ok" and record.groups == 10 and record.scores[0].acc == 1 > record.scores[-1].acc
