@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ecgbench.errors import StoreError
 from ecgbench.outcomes import Outcomes
-from ecgbench.sweep import Sweep, measure
-from ecgbench.trial import Trial
+from ecgbench.sweep import Sweep
 from ecgbench.victim import chunks
 
 
@@ -101,26 +100,9 @@ def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
 
 def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     """What the attack makes of these rows, as in the sweep at this position of the grid: (n, *shape)."""
-    attack, batch = sweep.attack, sweep.task.test[rows].to(sweep.device)
-    eps = sweep.epsilons[-1 if attack.minimal else position]
-    ball = sweep.threat.around(batch, eps, sweep.task.bounds)
-    trial = Trial.begin(
-        sweep.victim,
-        batch,
-        ball,
-        sweep.threat.aim(batch.y, sweep.task.classes),
-        sweep.rng.at("victim", eps),
-        watch="last" if attack.minimal else sweep.protocol.success,
-        source=sweep.source,
-        gradients_allowed=attack.access == "gradient",
-        draws=attack.eot,
-        rate=sweep.task.rate,
-    )
-    delta = attack.perturb(trial, sweep.rng.at("attack", eps)).detach()
-    if trial.watch == "first":
-        delta = trial.best(delta)
-    measure(attack, ball, delta, batch)
-    if attack.minimal:
+    batch = sweep.task.test[rows].to(sweep.device)
+    _, delta = sweep.answer(batch, sweep.epsilons[-1 if sweep.attack.minimal else position])
+    if sweep.attack.minimal:
         delta = sweep.threat.around(batch, sweep.epsilons[position], sweep.task.bounds).project(delta)
     return delta
 

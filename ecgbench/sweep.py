@@ -101,8 +101,11 @@ class Sweep:
             journal.tell(Swept(self.epsilons[position], position, len(self.epsilons), done, len(rows)))
         table.position, table.chunk = position + 1, 0
 
-    def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
-        batch, eps = self.task.test[rows].to(self.device), self.epsilons[position]
+    def answer(self, batch: Batch, eps: float) -> tuple[Trial, Tensor]:
+        """The attack's trial of these rows at `eps`, on the sweep's device, and its delta (n, *shape), measured.
+
+        Raises ContractError where delta breaks the threat.
+        """
         ball = self.threat.around(batch, eps, self.task.bounds)
         trial = Trial.begin(
             self.victim,
@@ -120,6 +123,11 @@ class Sweep:
         if trial.watch == "first":
             delta = trial.best(delta)
         measure(self.attack, ball, delta, batch)
+        return trial, delta
+
+    def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
+        batch = self.task.test[rows].to(self.device)
+        trial, delta = self.answer(batch, self.epsilons[position])
         table.forwards[position, rows] = trial.memory.forwards.cpu()
         table.gradients[position, rows] = trial.memory.gradients.cpu()
         table.by[position, rows] = table.components_of(trial)
