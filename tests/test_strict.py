@@ -138,8 +138,23 @@ def test_padding_in_reach_cannot_save_a_victim_from_an_attack_on_the_signal_alon
     seen = trial_of(Victim(Written(jammed).eval()), samples, Threat("linf", mask=False), 1.0)
     QUICK.perturb(seen, RNG)
     named = [seen.memory.components[number] for number in seen.memory.by.tolist()]
-    assert seen.memory.fell.all() and named == ["pgd-signal"] * 4
+    assert seen.memory.fell.all() and named == ["pgd-ce-signal"] * 4
     assert not seen.memory.delta[~mask].any()
+
+
+def test_the_larger_ball_loses_whatever_any_part_fells_in_the_smaller_one() -> None:
+    def guarded(x: Tensor) -> Tensor:
+        """A staircase in the signal, which only Square climbs, and noise in the padding hides it."""
+        lead = (8 * x[:, 0, :8].mean(1)).round() / 4
+        quiet = (x[:, 0, 8:].abs().sum(1) < 1e-6).float()
+        return torch.stack([1.5 - quiet * lead, 0.5 + quiet * lead], 1) + 0 * x.sum((1, 2))[:, None]
+
+    mask = torch.arange(16).expand(4, 1, 16) < 8
+    samples = Samples.of(torch.zeros(4, 1, 16), torch.zeros(4, dtype=torch.int64), mask=mask)
+    for masked, felled_by in ((True, "square"), (False, "square-signal")):
+        seen = trial_of(Victim(Written(guarded).eval()), samples, Threat("linf", mask=masked), 1.0)
+        QUICK.perturb(seen, RNG)
+        assert {seen.memory.components[number] for number in seen.memory.by.tolist()} == {felled_by}
 
 
 # what it is for

@@ -44,11 +44,12 @@ class Strict(Attack):
     In the spirit of AutoAttack (Croce and Hein 2020), for any number of classes. Targeted PGD takes the margin
     toward every other class in turn, which fells victims whose untargeted gradient misleads; with a target, the
     margin of that one. Its first start is the clean sample, since an adversarial training may have met random starts
-    and left them no gradient; where there is one start, it is that one. Where a threat leaves the padding open, it runs
-    on the signal alone as well. Steps of each descent, starts (PGD on the cross-entropy has one) and queries of Square:
-    `budget=quick` 20, 1, 200; `standard` 100, 2, 1,000; `thorough` 200, 5, 5,000. Outcomes name the component that
-    felled each sample. Every component draws as it would alone, so `standard` fells whatever `pgd100`, `apgd`,
-    `apgd-margin` or `square` fells. `eot` draws of a randomised victim make one answer.
+    and left them no gradient; where there is one start, it is that one. Steps of each descent, starts (PGD on the
+    cross-entropy has one) and queries of Square: `budget=quick` 20, 1, 200; `standard` 100, 2, 1,000; `thorough`
+    200, 5, 5,000. Every component draws as it would alone, so `standard` fells whatever `pgd100`, `apgd`,
+    `apgd-margin` or `square` fells. Where a threat leaves the padding open, all run again on the signal alone, so
+    that the larger ball loses whatever the smaller one in it loses. Outcomes name the component that felled each
+    sample. `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
@@ -66,15 +67,16 @@ class Strict(Attack):
         for name, component in components.items():
             yield partial(_part, name=name, component=component, rng=rng)
         if trial.ball.free is None and not bool(trial.batch.mask.all()):
-            yield partial(_on_the_signal, component=components["pgd-targeted-margin"], rng=rng)
+            for name, component in components.items():
+                yield partial(_on_the_signal, name=f"{name}-signal", component=component, rng=rng)
 
 
 def _part(trial: Trial, at: Tensor, name: str, component: Attack, rng: Keyed) -> Tensor:
     return component.perturb(trial.named(name), rng)
 
 
-def _on_the_signal(trial: Trial, at: Tensor, component: Attack, rng: Keyed) -> Tensor:
-    part = replace(trial.named("pgd-signal"), ball=trial.ball.within(trial.batch.mask))
+def _on_the_signal(trial: Trial, at: Tensor, name: str, component: Attack, rng: Keyed) -> Tensor:
+    part = replace(trial.named(name), ball=trial.ball.within(trial.batch.mask))
     return component.perturb(part, rng)
 
 

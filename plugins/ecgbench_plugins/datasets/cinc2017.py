@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class Cinc2017(Dataset):
             name, fault = next(iter(faults.items()))
             raise DataError(f"cinc2017: record {name} is {fault}; {AGAIN}")
         parts, note = self._split(table, labels, files)
-        train, val, test = (_samples(table, labels, np.flatnonzero(part)) for part in parts)
+        train, val, test = (_samples(root, key, table, labels, np.flatnonzero(part)) for part in parts)
         notes = [note, self._version(files["labels"]), "no patients are named: no split can be patient-disjoint"]
         if len(names) - len(faults) < RECORDS:
             notes.append(f"only {len(names) - len(faults)} of {RECORDS} records")
@@ -212,8 +213,12 @@ def _drawn(
     return drawn
 
 
-def _samples(table: np.ndarray, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Samples:
-    x, mask = rhythms.standardised(table, rows)
+def _samples(
+    root: DataRoot, key: str, table: np.ndarray, labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Samples:
+    chosen = hashlib.sha256(key.encode() + rows.tobytes()).hexdigest()
+    x = root.array("cinc2017-x", chosen, lambda: rhythms.standardised(table, rows))
+    mask = root.array("cinc2017-mask", chosen, lambda: rhythms.masked(table, rows))
     return Samples.of(
         torch.from_numpy(x),
         torch.from_numpy(labels[rows]),

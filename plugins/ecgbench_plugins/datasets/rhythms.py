@@ -53,19 +53,24 @@ def read_all(files: Mapping[str, Path], records: Sequence[str]) -> np.ndarray:
     return table
 
 
-def standardised(table: np.ndarray, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """`rows` of a RHYTHM array as z-scores (n, 1, 9000), 0 on the padding, and their mask, False there."""
+def standardised(table: np.ndarray, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """`rows` of a RHYTHM array as z-scores (n, 1, 9000), 0 on the padding."""
     x = np.empty((len(rows), 1, SAMPLES), np.float32)
-    mask = np.empty((len(rows), 1, SAMPLES), np.bool_)
-    place = np.arange(SAMPLES, dtype=np.int32)
     for start in range(0, len(rows), 32):  # few enough to stay in the processor's cache
-        part = slice(start, start + 32)
-        some = rows[part]
-        mean, std, length = (table[name][some][:, None] for name in ("mean", "std", "length"))
-        np.less(place, length, out=mask[part, 0])
+        some = rows[start : start + 32]
+        mean, std = (table[name][some][:, None] for name in ("mean", "std"))
         z = (table["counts"][some] - mean) / std
-        np.multiply(z, mask[part, 0], out=x[part, 0], casting="same_kind")
-    return x, mask
+        np.multiply(z, _within(table, some), out=x[start : start + 32, 0], casting="same_kind")
+    return x
+
+
+def masked(table: np.ndarray, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where `rows` of a RHYTHM array hold signal, and not padding: (n, 1, 9000)."""
+    return _within(table, rows)[:, None]
+
+
+def _within(table: np.ndarray, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.less(np.arange(SAMPLES, dtype=np.int32), table["length"][rows][:, None])
 
 
 def _read(files: Mapping[str, Path], name: str) -> NDArray[np.int16]:
