@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ecgbench import errors, grammar, hookspecs, testing
-from ecgbench.board import CHECKS
 from ecgbench.catalog import HOST, Catalog, discover
 from ecgbench.interfaces import Attack, Dataset, Model
 from ecgbench.offers import HOOKS
+from ecgbench.page import CHECKS
 from ecgbench.record import schema
 
 HERE = Path(__file__).parent

@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Iterable, Sequence
 from difflib import unified_diff
 from itertools import zip_longest
-from math import isfinite
 from pathlib import Path
 
 from ecgbench import gallery
-from ecgbench.comparison import Pair, Study, agreement, pairs, read_studies, tables
+from ecgbench.comparison import Study, read_studies
 from ecgbench.errors import StoreError
 from ecgbench.figures import Figure
 from ecgbench.gallery import FIGURES
-from ecgbench.metrics import Score
-from ecgbench.published import Published, find, place, read_published, read_results
-from ecgbench.ranking import Standing, flags, rounded
-from ecgbench.record import SCHEMA, Record
-from ecgbench.sections import Section, sections
+from ecgbench.page import RESULTS, markdown
+from ecgbench.published import Published, find, read_published, read_results
+from ecgbench.sections import sections
 from ecgbench.store import write_file
-from ecgbench.uncertainty import Spread
 from ecgbench.verification import strays, verify
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
-RESULTS, STUDIES, PAGE = "results", "published", "README.md"
-MISSING = "—"
-REASON = 200  # characters of an error that a cell shows
-CHECKS = {
-    "RANDOM": "two forwards of the same sample disagree",
-    "DYNAMIC": "the victim answers otherwise when a gradient can be asked for",
-    "STATE": "a forward changes the victim",
-    "PROB": "the victim shows probabilities instead of logits, which hides gradients",
-    "GRAD": "gradients at some clean samples are not finite",
-    "NOOP": "every perturbation that the attack returned is 0",
-    "NOISE": "random points of the ball lower the score by more than half a point",
-    "LOSS": "steps on another loss, the margin, lower it by more than half a point",
-    "STEP": "the attack's steps are short, and longer ones lower it by more than half a point",
-    "BATCHDEP": "the other samples of a batch change a sample's logits",
-    "MASKEDGRAD": "gradients do not tell how the margin changes",
-    "UNBOUNDED": "samples stand though eps is the whole range of the data",
-    "LOSSSAT": "the cross-entropy has starved, and the margin lowers the score by more than half a point",
-    "TARGETED": "steps toward every other class in turn lower it by more than half a point",
-    "NOTCONV": "the same attack, longer and from another start, lowers it by more than half a point",
-    "BB>WB": "an attack without gradients lowers it by more than half a point",
-    "TRANSFER": "perturbations of the undefended twin lower it by more than half a point",
-    "ACTIVE-TEST": "the attack misses adversarial examples that were planted",
-    "unchecked": "no check was made",
-}
-_READING = """\
-**The number to cite** is a victim's worst case over its attacks at the headline eps (bold), with its interval, from \
-a row without flags; where `strict` has run, cite `strict`, which is the same set of attacks for every victim.
-
-How to read it:
-
-- All figures are fractions; PREC and F1 are macro means, AUC is the mean accuracy from eps 0 to the largest eps of \
-its own row. ± is the standard deviation over training seeds, brackets hold the 95 % interval of one seed (the widest \
-of several), — was not run.
-- *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
-strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
-- A victim's rank leads to its confusion matrices, clean and in the worst case at the headline eps.
-- Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
-flags. `audited`: the costly checks, from BATCHDEP on in the table below, were made, too (`--audit`). \
-Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
-"""
-_SYNTHETIC = """\
-# Synthetic data
-
-**Synthetic data: the recordings below are made up. What follows shows that the software works; it says nothing about \
-ECG classifiers in the clinic.**"""
+STUDIES, PAGE = "published", "README.md"
 
 
 def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str:
@@ -78,25 +29,7 @@ def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str
     Raises StoreError where rows cannot be compared.
     """
     rows = list(published)
-    return _page(rows, sections(rows), studies)
-
-
-def _page(rows: Sequence[Published], parts: Iterable[Section], studies: Iterable[Study]) -> str:
-    lines = ["# Leaderboard", ""]
-    if not rows:
-        return "\n".join([*lines, "No results yet.", ""])
-    results = "1 result" if len(rows) == 1 else f"{len(rows)} results"
-    lines += [f"{results}, records of schema {SCHEMA}.", "", _READING]
-    lines += _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in CHECKS.items()])
-    made_up = False
-    for section in parts:
-        if section.synthetic and not made_up:
-            lines += ["", _SYNTHETIC]
-            made_up = True
-        lines += ["", *_section(section)]
-    for study in studies:
-        lines += ["", *_study(study, [row.record for row in rows])]
-    return "\n".join([*lines, ""])
+    return markdown([row.record for row in rows], sections(rows), studies)
 
 
 def build(leaderboard: Path) -> str:
@@ -144,173 +77,14 @@ def _read(leaderboard: Path) -> list[Published]:
 def _made(rows: Sequence[Published], leaderboard: Path) -> tuple[str, dict[str, Figure]]:
     """The board and its figures."""
     parts, studies = sections(rows), read_studies(leaderboard / STUDIES)
-    return _page(rows, parts, studies), gallery.gallery(parts, studies, [row.record for row in rows])
+    records = [row.record for row in rows]
+    return markdown(records, parts, studies), gallery.gallery(parts, studies, records)
 
 
 def _results(leaderboard: Path) -> Path:
     if not leaderboard.is_dir():
         raise StoreError(f"{leaderboard.as_posix()} is no folder; expected a leaderboard with a folder {RESULTS!r}.")
     return leaderboard / RESULTS
-
-
-def _section(section: Section) -> Iterator[str]:
-    protocol = "" if section.protocol == "standard" else f", protocol {_text(section.protocol)}"
-    yield f"## {_text(section.dataset)}, {_text(section.threat)}{protocol}, headline eps {_number(section.headline)}"
-    yield ""
-    yield from _terms(section)
-    yield ""
-    robust = [f"robust {_number(eps)}" for eps in section.epsilons]
-    at = section.epsilons.index(section.headline)
-    robust[at] = f"**{robust[at]}**"
-    head = ["#", "model", "defense", "seeds", "n", "clean", *robust, f"interval at {_number(section.headline)}"]
-    yield from _table([*head, "decided by", "flags"], [_victim(one, section) for one in section.standings])
-    if (name := gallery.curves_name(section)) is not None:
-        yield from ("", f"![Robust accuracy over eps, a line for each victim]({FIGURES}/{name})")
-    yield from ("", "Every attack by itself, ACC / PREC / F1:", "")
-    head = ["model", "defense", "attack", "seed", "n", "clean", *(_number(eps) for eps in section.epsilons)]
-    yield from _table([*head, "AUC", "flags", "row"], [_row(row.record, section.epsilons) for row in section.rows])
-
-
-def _terms(section: Section) -> Iterator[str]:
-    """What all rows of a section have in common, a line each."""
-    if section.protocol != "standard":
-        yield (
-            f"- Protocol {_text(section.protocol)} is not the standard one: its rows compare with each other "
-            "alone. What other attacks leave of the same victims stands in the other sections of this dataset."
-        )
-    record = section.scored
-    if record is None:
-        yield "- No row of this section has scores."
-        return
-    unit = "the unit of the signal" if record.unit == "1" else _text(record.unit)
-    yield f"- eps in {unit}; classes {', '.join(_text(name) for name in record.classes)}."
-    yield f"- Weighting: {_text(record.weighting.removesuffix('.'))}."
-    if record.skip_unpredicted:
-        yield "- A class that nobody predicts is left out of PREC."
-    yield from (f"- Note: {_text(note.removesuffix('.'))}." for note in record.notes)
-
-
-def _victim(one: Standing, section: Section) -> list[str]:
-    epsilons = section.epsilons
-    seeds = f"{one.seeds}" if one.seeds == one.of else f"{one.seeds} of {one.of}"
-    robust = [_spread(one.robust.get(eps)) for eps in epsilons]
-    if one.status != "ok":
-        robust[epsilons.index(one.headline)] = one.status
-    low_high = MISSING if one.interval is None else f"[{_figure(one.interval[0])}, {_figure(one.interval[1])}]"
-    return [
-        _rank(one, section),
-        _text(one.model),
-        _text(one.defense),
-        seeds,
-        str(one.n) if one.n else MISSING,
-        _spread(one.clean),
-        *robust,
-        low_high,
-        MISSING if one.decided_by is None else _text(one.decided_by),
-        _marks(one.flags, one.limit, one.audited, [f"failed: {attack}" for attack in one.failed]),
-    ]
-
-
-def _rank(one: Standing, section: Section) -> str:
-    rank = MISSING if one.rank is None else str(one.rank)
-    name = gallery.matrices_name(section, one)
-    return rank if name is None else f"[{rank}]({FIGURES}/{name})"
-
-
-def _row(record: Record, epsilons: Sequence[float]) -> list[str]:
-    scores = [_score(record.score(eps)) for eps in (0.0, *epsilons)]
-    if record.status != "ok":
-        scores[0] = f"{record.status}: {_text((record.error or 'no reason is known')[:REASON])}"
-    key = _text(record.key[:12])
-    return [
-        _text(record.model),
-        _text(record.defense),
-        _text(record.attack),
-        str(record.seed),
-        str(record.n) if record.n else MISSING,
-        *scores,
-        _figure(record.curve.auc) if record.curve else MISSING,
-        _marks(flags(record), record.limit, record.audited, _fixed_by(record)),
-        f"[{key}]({RESULTS}/{place(record).as_posix()})",
-    ]
-
-
-def _fixed_by(record: Record) -> list[str]:
-    """A mark for outcomes that another chunking, or another run, would change."""
-    return [] if record.determinism == "sample" else [f"determinism: {record.determinism}"]
-
-
-def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
-    """Published figures and ours: nothing if no row of ours stands beside them."""
-    compared = pairs(study, records)
-    whole = agreement(compared)
-    if whole is None:
-        return
-    yield f"## Beside published figures: {_text(study.name)}"
-    yield ""
-    yield f"- {_text(study.citation)}."
-    yield f"- {_text(study.dataset)}, {_text(study.threat)}, protocol {_text(study.protocol)}; ours / published."
-    yield (
-        f"- {whole.compared} of {whole.of} values stand beside ours: mean absolute difference {_figure(whole.mean)}, "
-        f"largest {_figure(whole.largest)}."
-    )
-    for table in tables(compared):
-        if (near := agreement(table.pairs)) is not None:
-            yield from ("", f"Table {_text(table.name)}, mean absolute difference {_figure(near.mean)}:", "")
-            head = f"{_text(table.model)}, {_text(table.attack)}, {table.metric.upper()}"
-            rows = [
-                [_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()
-            ]
-            yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
-            if (name := gallery.table_name(study, table)) is not None:
-                yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
-
-
-def _beside(pair: Pair | None) -> str:
-    if pair is None:
-        return MISSING
-    return f"{_spread(pair.ours)} / {_published(pair.figure.value)}"
-
-
-def _published(value: float) -> str:
-    return format(Decimal(repr(value)).quantize(Decimal("0.01")), "f")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """No padding: a longer name changes its own line only."""
-    for cells in (head, ["---"] * len(head), *rows):
-        yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
-
-
-def _marks(codes: Iterable[str], limit: int | None, audited: bool, more: Iterable[str]) -> str:
-    facts = [name for name, true in (("partial", limit is not None), ("audited", audited)) if true]
-    return ", ".join(_text(mark) for mark in (*codes, *facts, *more))
-
-
-def _score(score: Score | None) -> str:
-    return MISSING if score is None else " / ".join(_figure(one) for one in (score.acc, score.prec, score.f1))
-
-
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
-        return MISSING
-    return _figure(spread.mean) + ("" if spread.sd is None else f" ±{_figure(spread.sd)}")
-
-
-def _figure(value: float) -> str:
-    return str(rounded(value)) if isfinite(value) else MISSING
-
-
-def _number(value: float) -> str:
-    """An eps exactly as it was given, in decimals."""
-    return format(Decimal(repr(float(value))).normalize(), "f")
-
-
-def _text(text: str) -> str:
-    """Text that Markdown shows as it is, in a cell or out of it, on one line."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    line = re.sub(r"([\\|`*])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;")
-    return line.replace("](", "]\\(")
 
 
 def _paged(page: Path, board: str) -> str:

@@ -21,10 +21,10 @@ from click.testing import CliRunner
 from test_floors import FLOORS
 
 from ecgbench import api, errors, grammar, testing
-from ecgbench.board import CHECKS
 from ecgbench.catalog import discover
 from ecgbench.cli import cli
 from ecgbench.offers import HOOKS
+from ecgbench.page import CHECKS
 from ecgbench.suite import read_suite, unfold
 
 ROOT = Path(__file__).parent.parent
