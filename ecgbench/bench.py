@@ -6,7 +6,6 @@ attacking, and an edited attack attacks again without training.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,14 +31,14 @@ from ecgbench.dataroot import DataRoot
 from ecgbench.deltas import Deltas, perturbed
 from ecgbench.errors import DataError, EcgbenchError
 from ecgbench.interfaces import Dataset, Defense
-from ecgbench.journal import Journal, Note, Progress
+from ecgbench.journal import Note, Progress
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import pack, pack_arrays, unpack, unpack_arrays
 from ecgbench.record import Record
 from ecgbench.scoring import Costs, Parts, score, unscored, versions
 from ecgbench.stages import Recordings, Stages
-from ecgbench.store import Store, key_of
+from ecgbench.store import Store, StoredJournal, key_of
 from ecgbench.sweep import Sweep
 from ecgbench.victim import Victim
 from ecgbench.victims import Trained, Victims
@@ -144,7 +143,7 @@ class Bench:
         """The perturbations that a cell keeps, found or made; its record is there."""
         identities, headline = self.identities(cell), self._parts(cell).headline
 
-        def keep(_: Journal) -> dict[str, bytes]:
+        def keep(_: StoredJournal) -> dict[str, bytes]:
             made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
             sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
             found = perturbed(sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.keep_deltas)
@@ -236,12 +235,12 @@ class Bench:
         made = self.stages.made("records", identities["records"], lambda _: _score(parts, task, identities, made))
         return msgspec.json.decode(made["record.json"], type=Record)
 
-    def _attack(self, cell: Cell, journal: Journal) -> dict[str, bytes]:
+    def _attack(self, cell: Cell, journal: StoredJournal) -> dict[str, bytes]:
         trained = self.victim(cell, cell.defense)
         sweep = self._sweep(cell, trained.victim)
-        began = time.perf_counter()
+        journal.start()
         outcomes = sweep.run(journal)
-        costs = Costs(trained.seconds, time.perf_counter() - began, trained.checkpoint)
+        costs = Costs(trained.seconds, journal.seconds, trained.checkpoint)
         return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
 
     def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:

@@ -9,8 +9,8 @@ from ecgbench.cell import Identity
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, digest
 from ecgbench.interfaces import Dataset
-from ecgbench.journal import Journal, Progress
-from ecgbench.store import Store, key_of
+from ecgbench.journal import Progress
+from ecgbench.store import Store, StoredJournal, key_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Stages:
         """Whether the result is kept, whole."""
         return self.store.get(stage, key_of(identity)) is not None
 
-    def made(self, stage: str, identity: Identity, make: Callable[[Journal], dict[str, bytes]]) -> dict[str, bytes]:
+    def made(
+        self, stage: str, identity: Identity, make: Callable[[StoredJournal], dict[str, bytes]]
+    ) -> dict[str, bytes]:
         """The files of a stage: found, or made by one process while others wait."""
         key = key_of(identity)
         again = self.again and key not in self._remade

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -127,11 +128,21 @@ class StoredJournal(Journal):
     def __init__(self, folder: Path, name: str, tell: Callable[[Progress], None]) -> None:
         super().__init__(tell)
         self._folder, self._name, self._sink = folder, name, tell
+        self._began, self._before = time.perf_counter(), 0.0
+
+    def start(self) -> None:
+        """The work begins here, or goes on: what came before, such as the training of a base, is not its own."""
+        self._began, self._before = time.perf_counter(), self._kept_seconds()
+
+    @property
+    def seconds(self) -> float:
+        """How long the work has taken since its start, that of killed processes up to what they kept included."""
+        return self._before + time.perf_counter() - self._began
 
     def keep(self, state: State) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         aside = self._file.with_suffix(".tmp")
-        aside.write_bytes(pack_tensors(state))
+        aside.write_bytes(pack_tensors(state, {"seconds": repr(self.seconds)}))
         aside.replace(self._file)
 
     def kept(self) -> State | None:
@@ -147,14 +158,21 @@ class StoredJournal(Journal):
         """Forget the states; the result is kept elsewhere."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _kept_seconds(self) -> float:
+        try:
+            with safe_open(self._file, "pt") as kept:
+                return float((kept.metadata() or {}).get("seconds", 0.0))
+        except (OSError, ValueError, SafetensorError):
+            return 0.0
+
     @property
     def _file(self) -> Path:
         return self._folder / f"{self._name}.safetensors"
 
 
-def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as the bytes of a safetensors file; equal tensors give equal bytes."""
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+def pack_tensors(tensors: Mapping[str, Tensor], notes: dict[str, str] | None = None) -> bytes:
+    """Tensors, and notes on them, as the bytes of a safetensors file; equal ones give equal bytes."""
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, notes)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +14,10 @@ from ecgbench.cell import Cell, Identity, alike, victim_identity
 from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError
 from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal, Note
+from ecgbench.journal import Note
 from ecgbench.keyed import Keyed
 from ecgbench.stages import Recordings, Stages
-from ecgbench.store import Store, key_of, pack_tensors
+from ecgbench.store import Store, StoredJournal, key_of, pack_tensors
 from ecgbench.training import CURVE
 from ecgbench.victim import Victim, frozen
 from ecgbench.zoo import CARD, STAGE, WEIGHTS, Card, architecture
@@ -94,15 +93,15 @@ class Victims:
             self.stages.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
             self._said.add(key)
 
-    def _train(self, cell: Cell, defense: Defense, journal: Journal) -> dict[str, bytes]:
+    def _train(self, cell: Cell, defense: Defense, journal: StoredJournal) -> dict[str, bytes]:
         task, rng = self._blind(cell), Keyed(("train", cell.seed))
         module = self._blank(cell, defense)
         if defense.base is not None:
             base = self.get(cell, defense.base).victim
             module = defense.wrap(base.module.requires_grad_(True), task)
-        began = time.perf_counter()
+        journal.start()
         trained = defense.fit(module.to(self.device), task, rng, journal).eval()
-        seconds = time.perf_counter() - began
+        seconds = journal.seconds
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)
         curve = (journal.kept() or {}).get(CURVE)

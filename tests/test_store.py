@@ -231,6 +231,19 @@ def test_a_journal_gives_back_its_last_state_in_another_process_and_forgets_it_w
     assert journal.kept() is None and not list((tmp_path / "unfinished").iterdir())
 
 
+def test_the_seconds_of_a_killed_process_count_up_to_what_it_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 100.0, 107.0, 900.0, 1000.0, 1030.0])
+    monkeypatch.setattr("ecgbench.store.time.perf_counter", lambda: next(now))
+    killed = Store(tmp_path).journal("victims", "k", lambda _: None)  # opened at 0, its base trained until 100
+    killed.start()
+    killed.keep({"epoch": torch.tensor(1)})  # at 107
+    resumed = Store(tmp_path).journal("victims", "k", lambda _: None)
+    resumed.start()
+    assert resumed.seconds == 7 + 30
+
+
 def test_a_state_is_replaced_whole(tmp_path: Path) -> None:
     journal = Store(tmp_path).journal("victims", "k", lambda _: None)
     journal.keep({"epoch": torch.tensor(1)})
