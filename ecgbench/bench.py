@@ -222,7 +222,7 @@ class Bench:
             return record
         parts, task = self._parts(cell), self._met(cell)
         cell.threat.check(task.physical, task.classes)
-        unfit = cell.model.unfit(task) or cell.defense.unfit(task) or cell.attack.unfit(task, cell.threat)
+        unfit = cell.unfit(task)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)
         made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))

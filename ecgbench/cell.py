@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from ecgbench.data import Task
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.record import SCHEMA
 from ecgbench.selector import identity
@@ -41,6 +42,20 @@ class Cell:
     limit: int | None = None
     audit: bool = False
     keep_deltas: int = 0
+
+    def unfit(self, task: Task) -> str | None:
+        """Why the cell cannot run on its task; every defense that would be trained for it is asked."""
+        trained = [one for start in (self.defense, self.attack.source) for one in _line(start)]
+        reasons = [self.model.unfit(task), *(defense.unfit(task) for defense in trained)]
+        reasons.append(self.attack.unfit(task, self.threat))
+        return next((reason for reason in reasons if reason is not None), None)
+
+
+def _line(defense: Defense | None) -> Iterator[Defense]:
+    """A defense, the one it starts from, and so on."""
+    while defense is not None:
+        yield defense
+        defense = defense.base
 
 
 def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:

@@ -143,6 +143,14 @@ class Borrowed(Marked):
 
 
 @dataclass(frozen=True)
+class Picky(Logged):
+    """Trains nowhere, if it is not its base that cannot."""
+
+    def unfit(self, task: Task) -> str | None:
+        return "it trains on no task." if self.start is None else None
+
+
+@dataclass(frozen=True)
 class Choosy(Marked):
     """Runs nowhere."""
 
@@ -159,7 +167,7 @@ CATALOG = replace(
     INSTALLED,
     datasets=offers("dataset", clouds=Clouds()),
     attacks=offers("attack", marked=Marked(), borrowed=Borrowed(), choosy=Choosy()),
-    defenses=offers("defense", logged=Logged(), wrapped=Wrapped()),
+    defenses=offers("defense", logged=Logged(), wrapped=Wrapped(), picky=Picky()),
 )
 CELL = Cell(Clouds(), LinearClassifier(), Logged(), Marked(), Threat("linf"), (0.2, 0.6))
 
@@ -411,6 +419,16 @@ def test_an_interrupt_ends_the_run_and_is_no_result(home: Home) -> None:
 def test_an_unfit_pair_is_skipped_with_its_reason_before_any_training(home: Home, log: list[str]) -> None:
     record = home.run(replace(CELL, attack=Choosy()))
     assert (record.status, record.error) == ("skipped", "it suits no task.") and log == ["load"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [replace(CELL, defense=Picky(start=Picky(start=Picky()))), replace(CELL, attack=Borrowed(teacher=Picky()))],
+    ids=["base", "source"],
+)
+def test_so_is_a_cell_whose_base_or_second_victim_cannot_be_trained(cell: Cell, home: Home, log: list[str]) -> None:
+    record = home.run(cell)
+    assert (record.status, record.error) == ("skipped", "it trains on no task.") and log == ["load"]
 
 
 def test_a_threat_that_does_not_fit_the_task_fails_before_any_training(home: Home, log: list[str]) -> None:
