@@ -92,13 +92,17 @@ def cell(record: Record) -> tuple[object, ...]:
 def publish(record: Record, outcomes: Outcomes | None, folder: Path) -> Path:
     """Write a record, and the outcomes of one that has scores, under `folder`; returns the record's file.
 
-    An earlier result of the same cell, which has another key, is removed. Raises StoreError where the outcomes
-    are not those of the record, or the record would not be read back (a figure that is not finite).
+    An earlier result of the same cell, which has another key, is removed; but a failure removes no scores, and
+    the file of these is returned. Raises StoreError where the outcomes are not those of the record, or the record
+    would not be read back (a figure that is not finite).
     """
     path, text = folder / place(record), record.pretty()
     read_record(text, path.as_posix())
     content = _packed(record, outcomes)
     earlier = _earlier(record, path)
+    scored = [other for other in earlier if beside(other).is_file()]
+    if content is None and scored:
+        return scored[0]
     if content is not None:
         write_file(beside(path), content)
     write_file(path, text)

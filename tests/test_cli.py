@@ -358,18 +358,24 @@ def test_status_0_3_and_4_are_all_some_and_no_cells(tmp_path: Path, plugin: tupl
     assert "ACC" in some.out and not any("Traceback" in answer.err for answer in (some, none))
 
 
-def test_a_failed_cell_is_printed_as_a_record_and_not_kept(tmp_path: Path, plugin: tuple[str, str]) -> None:
+def test_a_failed_cell_is_printed_and_published_as_a_record_and_not_kept(
+    tmp_path: Path, plugin: tuple[str, str]
+) -> None:
     answer = ecgbench(
         tmp_path, "run", *TINY, *plugin, "--attack", "breaks", "--json", "--results", str(tmp_path / "out")
     )
     (record,) = answer.records
     assert (record["status"], record["error"]) == ("failed", "RuntimeError: the attack broke")
-    assert set(stages(tmp_path)) == {"victims"} and not (tmp_path / "out").exists()
+    assert set(stages(tmp_path)) == {"victims"}
+    (published,) = (tmp_path / "out").rglob("*.*")
+    assert json.loads(published.read_bytes()) == record
 
 
 def test_an_impossible_pair_is_skipped_with_a_reason(tmp_path: Path) -> None:
-    answer = ecgbench(tmp_path, "run", *TINY, "--attack", "pgd[update=adamax]", "--threat", "l2", "--eps", "1")
+    impossible = ("--attack", "pgd[update=adamax]", "--threat", "l2", "--eps", "1")
+    answer = ecgbench(tmp_path, "run", *TINY, *impossible, "--results", str(tmp_path / "out"))
     assert answer.code == 4 and answer.out.startswith("skipped: ") and "needs update=plain" in answer.out
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupt_says_one_line_and_what_was_done_is_gone_on_with(tmp_path: Path) -> None:

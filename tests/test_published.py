@@ -101,6 +101,15 @@ def test_a_failed_result_is_published_without_outcomes(tmp_path):
     assert read_published(path).record.error == "out of memory" and not beside(path).exists()
 
 
+def test_a_failure_does_not_replace_the_scores_of_its_cell(tmp_path):
+    scored = published(tmp_path, key="a" * 64)
+    record = read_published(scored).record
+    failed = msgspec.structs.replace(
+        record, key="b" * 64, status="failed", error="out of memory", scores=(), curve=None, provenance=None
+    )
+    assert publish(failed, None, tmp_path) == scored and find(tmp_path) == [scored] and beside(scored).is_file()
+
+
 def test_a_new_result_of_a_cell_replaces_the_old_one_and_no_other(tmp_path):
     old, other = published(tmp_path, key="a" * 64), published(tmp_path, key="c" * 64, limit=5)
     new = published(tmp_path, key="b" * 64)

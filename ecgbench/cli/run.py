@@ -72,10 +72,11 @@ def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
     from ecgbench.published import publish
     from ecgbench.store import Store
 
-    if record.status == "ok":
-        publish(record, bench.outcomes_of(record), folder)
-        if victims:
-            bench.publish_victim(record, Store(folder.parent / "checkpoints"))
+    if record.status == "skipped":
+        return
+    publish(record, bench.outcomes_of(record), folder)
+    if victims:
+        bench.publish_victim(record, Store(folder.parent / "checkpoints"))
 
 
 def _draw(bench: Bench, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
