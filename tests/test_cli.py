@@ -269,7 +269,7 @@ def test_on_a_terminal_training_and_attack_show_how_far_they_are_and_what_is_lef
     os.close(ours)
     text = shown.decode()
     assert process.returncode == 0 and re.search(r"\[1/1\] train:.*\d+/60 \[\d\d:\d\d<[\d:]+", text), text
-    assert re.search(r"\[1/1\] attack eps 0.001 \(1/3\)", text), text
+    assert re.search(r"\[1/1\] prepare.*\[1/1\] attack eps 0.001 \(1/3\)", text, re.DOTALL), text
 
 
 def test_a_suite_is_the_same_cells_as_its_options(tmp_path: Path) -> None:

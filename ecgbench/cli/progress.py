@@ -35,6 +35,8 @@ class Reporter:
     def begin(self, number: int, of: int) -> None:
         """A cell begins."""
         self._prefix, self._began = f"[{number}/{of}]", time.monotonic()
+        if self._live:
+            self._show(("prepare", number), f"{self._prefix} prepare", 1, 0, "")
 
     def finish(self, record: Record) -> None:
         """A cell has its record."""
