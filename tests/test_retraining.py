@@ -169,6 +169,7 @@ def test_the_study_is_a_selector_each_and_both_start_from_their_base() -> None:
     assert (once.per_class, once.epochs, once.lr, once.eps, once.examples) == (300, 75, 1e-4, 0.2, "once")
     assert (anew.epochs, anew.examples, anew.base) == (150, "each-epoch", Standard(epochs=2))
     assert once.threat == anew.threat == Threat("linf", source=("A",), target="N")
+    assert once.attack == catalog.resolve("attack", "study") and anew.attack == replace(once.attack, steps=10)
 
 
 def test_what_a_retraining_cannot_be_made_on_is_said_before_its_base_is_trained() -> None:

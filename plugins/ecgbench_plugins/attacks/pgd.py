@@ -117,4 +117,9 @@ def _rivals(trial: Trial) -> Tensor:
 
 @hookimpl
 def attacks() -> Mapping[str, Attack]:
-    return {"pgd": PGD(), "pgd20": PGD(steps=20, rel_step=0.25), "pgd100": PGD(steps=100)}
+    return {
+        "pgd": PGD(),
+        "pgd20": PGD(steps=20, rel_step=0.25),
+        "pgd100": PGD(steps=100),
+        "study": PGD(steps=20, abs_step=0.02, start="zero"),
+    }
