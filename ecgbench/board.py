@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import unified_diff
 from itertools import zip_longest
 from pathlib import Path
@@ -16,8 +16,9 @@ from ecgbench.gallery import FIGURES
 from ecgbench.page import RESULTS, markdown
 from ecgbench.published import Published, find, read_published, read_results
 from ecgbench.sections import sections
-from ecgbench.store import write_file
+from ecgbench.store import Store, write_file
 from ecgbench.verification import strays, verify
+from ecgbench.zoo import CHECKPOINTS, STAGE
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 STUDIES, PAGE = "published", "README.md"
@@ -59,7 +60,7 @@ def check(leaderboard: Path) -> list[str]:
         except StoreError as fault:
             faults.append(str(fault))
     unreadable = bool(faults)
-    faults += verify(rows) + strays(_results(leaderboard))
+    faults += [*verify(rows), *strays(_results(leaderboard)), *_lost(leaderboard / CHECKPOINTS.name, rows)]
     if unreadable:
         return faults
     try:
@@ -68,6 +69,18 @@ def check(leaderboard: Path) -> list[str]:
         return faults + _stale(leaderboard / PAGE, board, {row.record.key[:12] for row in rows})
     except StoreError as fault:
         return [*faults, str(fault)]
+
+
+def _lost(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
+    """Published victims that are damaged, and those that a row was made with and that are gone."""
+    if not checkpoints.is_dir():
+        return
+    for folder, fault in Store(checkpoints).faults(STAGE):
+        yield f"{folder.as_posix()} {fault}; restore this published victim."
+    for row in rows:
+        key = row.record.provenance.checkpoint if row.record.provenance else None
+        if key is not None and not (checkpoints / STAGE / key).is_dir():
+            yield f"{row.path.as_posix()} was made with the published victim {key[:12]}, which is missing; restore it."
 
 
 def _read(leaderboard: Path) -> list[Published]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ecgbench.data import take
+from ecgbench.losses import margin
 from ecgbench.threat import Ball
 from ecgbench.trial import Loss, Slope, Trial
 
@@ -58,8 +59,11 @@ def in_turn(trial: Trial, parts: Iterable[Callable[[Trial, Tensor], Tensor]]) ->
     """Run the parts of an attack (restarts, losses, components), each on the rows still standing.
 
     A part gets the sub-trial and its rows' places in `trial` (m,), and gives delta (m, *shape). A fallen row
-    keeps the perturbation that felled it, any other that of the last part.
+    keeps the perturbation that felled it, any other that of the last part. Unwatched (inside a training) nothing
+    falls: every part meets all rows, and each row keeps the perturbation of the largest margin.
     """
+    if trial.watch == "never":
+        return _worst(trial, parts)
     answer = torch.zeros_like(trial.batch.x)
     for part in parts:
         at = (~trial.fell).nonzero().squeeze(1)
@@ -68,3 +72,12 @@ def in_turn(trial: Trial, parts: Iterable[Callable[[Trial, Tensor], Tensor]]) ->
         whole = len(at) == len(trial)
         answer[at] = part(trial if whole else trial[at], at)
     return trial.best(answer)
+
+
+def _worst(trial: Trial, parts: Iterable[Callable[[Trial, Tensor], Tensor]]) -> Tensor:
+    rows = torch.arange(len(trial), device=trial.batch.x.device)
+    found = [part(trial, rows) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    leads = torch.stack([margin(trial.scores(delta), trial.aim) for delta in found])
+    return torch.stack(found)[leads.argmax(0), rows]

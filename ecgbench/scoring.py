@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from platform import python_version
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -94,8 +94,6 @@ def score(
 ) -> Record:
     """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
     summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
-    attacked = int((outcomes.forwards.sum(0) > 0).sum())
-    forwards = int(outcomes.forwards.sum(dtype=np.int64))
     grouped = outcomes.group[outcomes.group >= 0]
     return replace(
         _frame(parts, "ok", key),
@@ -116,9 +114,7 @@ def score(
         cost=Cost(
             train_seconds=round(costs.train_seconds, 3),
             attack_seconds=round(costs.attack_seconds, 3),
-            forwards=forwards,
-            gradients=int(outcomes.gradients.sum(dtype=np.int64)),
-            queries=round(forwards / attacked, 1) if attacked else 0.0,
+            **spent(outcomes),
         ),
         provenance=Provenance(
             victim=key_of(identity["victim"]),
@@ -131,6 +127,21 @@ def score(
             identity=identity,
         ),
     )
+
+
+class Spent(TypedDict):
+    """Answers that an attack asked for; `queries` are forwards per attacked sample."""
+
+    forwards: int
+    gradients: int
+    queries: float
+
+
+def spent(outcomes: Outcomes) -> Spent:
+    """What the outcomes say of an attack's cost."""
+    attacked = int((outcomes.forwards.sum(0) > 0).sum())
+    forwards, gradients = (int(part.sum(dtype=np.int64)) for part in (outcomes.forwards, outcomes.gradients))
+    return {"forwards": forwards, "gradients": gradients, "queries": round(forwards / attacked, 1) if attacked else 0.0}
 
 
 def unscored(parts: Parts, status: Literal["failed", "skipped"], why: str) -> Record:

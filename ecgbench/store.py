@@ -92,6 +92,13 @@ class Store:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
 
+    def faults(self, stage: str) -> Iterator[tuple[Path, str]]:
+        """Everything in a stage that cannot be used, and what is wrong with it."""
+        for folder in sorted((self.root / stage).glob("[0-9a-f]*")):
+            fault, _ = _read(folder, folder.name)
+            if fault is not None:
+                yield folder, fault
+
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[None]:
         """Sole right to write `key`; whoever comes second waits, and says so."""

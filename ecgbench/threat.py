@@ -79,6 +79,8 @@ class Threat:
             raise EcgbenchError("source classes were given without a target; expected target=<class>.")
         for name in (*self.source, *([self.target] if self.target else [])):
             _position(name, classes)
+        if self.source == (self.target,):
+            raise EcgbenchError(f"target={self.target} is the only source class as well; expected another source.")
 
 
 @dataclass(frozen=True, slots=True)

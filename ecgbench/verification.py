@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ecgbench.catalog import Catalog, discover
+from ecgbench.cell import alike
 from ecgbench.errors import EcgbenchError
 from ecgbench.metrics import summarize
 from ecgbench.outcomes import Outcomes
+from ecgbench.page import CHECKS
 from ecgbench.published import Published, beside, cell, place
 from ecgbench.record import Record
+from ecgbench.scoring import spent
+from ecgbench.selector import identity
 from ecgbench.store import key_of
 
 DRAWS = range(1, 10_001)  # resamples that are recomputed; more would only keep a reviewer's machine busy
@@ -35,7 +40,8 @@ def verify(published: Sequence[Published]) -> list[str]:
     Scores are recomputed. Floats must agree to 1e-9 of their size: sums are exact on every machine, but the
     roots and logarithms of the intervals differ in the last bits between platforms. All else must be equal.
     """
-    return [*(fault for row in published for fault in _faults(row)), *_repeated(published)]
+    catalog = discover()
+    return [*(fault for row in published for fault in (*_faults(row), *_renamed(row, catalog))), *_repeated(published)]
 
 
 def strays(folder: Path) -> list[str]:
@@ -52,6 +58,8 @@ def _faults(row: Published) -> Iterator[str]:
     if row.path.is_file() and row.path.read_bytes() != record.pretty():
         yield f"{where} is not written as it was published; expected exactly the text of its record."
     for check in record.checks:
+        if check.code not in CHECKS:
+            yield f"{where}: no check is named {check.code!r}."
         if check.code in BY_EFFECT and check.raised != (check.effect > check.threshold):
             yield f"{where}: {check.code} is {check.raised} for an effect of {check.effect:g} over {check.threshold:g}."
     if record.status != "ok":
@@ -61,6 +69,23 @@ def _faults(row: Published) -> Iterator[str]:
         yield f"{where} has scores; expected {beside(row.path).name} beside it, and provenance."
     else:
         yield from _recomputed(row, row.outcomes)
+
+
+def _renamed(row: Published, catalog: Catalog) -> Iterator[str]:
+    """Words of a record that do not mean what its provenance says was run; those of absent plugins are not asked."""
+    record = row.record
+    if record.provenance is None:
+        return
+    made: Mapping[str, Any] = record.provenance.identity
+    parts = {**made, **made.get("victim", {})}
+    for kind in ("dataset", "model", "defense", "attack", "threat", "protocol"):
+        words, recorded = getattr(record, kind), parts.get(kind)
+        try:
+            meant = identity(catalog.resolve(kind, words))
+        except EcgbenchError:
+            continue
+        if recorded is not None and not alike(meant, [("", recorded)]):
+            yield f"{row.path.as_posix()}: {kind} is {words!r}; its provenance names another one."
 
 
 def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:
@@ -74,6 +99,9 @@ def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:
     except EcgbenchError as fault:
         yield f"{where}: its outcomes cannot be scored: {fault}"
         return
+    except (KeyError, TypeError):
+        yield f"{where}: its provenance does not say who was attacked; expected the identity of a victim."
+        return
     for field, stated, value in _differences(_stated(row.record), found, ""):
         yield f"{where}: {field} is {_json(stated)}; recomputed from the outcomes it is {_json(value)}."
 
@@ -83,13 +111,17 @@ def _stated(record: Record) -> Any:
     return _plain(
         {
             "n": record.n,
+            "seed": record.seed,
+            "limit": record.limit,
             "groups": record.groups,
             "counts": {name: count for name, count in record.counts.items() if count},
             "epsilons": record.epsilons,
             "scores": record.scores,
             "curve": record.curve,
             "uncertainty": record.uncertainty,
-            "provenance": made and {"outcomes_digest": made.outcomes_digest, "outcomes": made.outcomes},
+            "cost": {name: getattr(record.cost, name) for name in ("forwards", "gradients", "queries")},
+            "provenance": made
+            and {name: getattr(made, name) for name in ("outcomes_digest", "outcomes", "victim", "data")},
         }
     )
 
@@ -102,19 +134,24 @@ def _found(row: Published, outcomes: Outcomes, draws: int) -> Any:
     )
     counts = np.bincount(outcomes.y, minlength=len(record.classes)).tolist()
     grouped = np.unique(outcomes.group[outcomes.group >= 0])
+    made: Mapping[str, Any] = record.provenance.identity if record.provenance else {}
     return _plain(
         {
             "n": len(outcomes.y),
+            "seed": made["victim"]["seed"],
+            "limit": made["limit"],
             "groups": len(grouped) or None,
             "counts": {name: count for name, count in zip(record.classes, counts, strict=True) if count},
             "epsilons": outcomes.epsilons.tolist(),
             "scores": summary.scores,
             "curve": summary.curve,
             "uncertainty": summary.uncertainty,
-            "provenance": record.provenance
-            and {
+            "cost": spent(outcomes),
+            "provenance": {
                 "outcomes_digest": hashlib.sha256(beside(row.path).read_bytes()).hexdigest(),
-                "outcomes": key_of(record.provenance.identity),
+                "outcomes": key_of(made),
+                "victim": key_of(made["victim"]),
+                "data": made["victim"]["data"],
             },
         }
     )

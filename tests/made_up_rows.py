@@ -13,7 +13,8 @@ from ecgbench.checks import Check
 from ecgbench.metrics import summarize
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import Published, pack, place
-from ecgbench.record import Provenance, Record
+from ecgbench.record import Cost, Provenance, Record
+from ecgbench.scoring import spent
 from ecgbench.store import key_of
 
 CLASSES = ("N", "V")
@@ -57,7 +58,8 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
     if outcomes is None:
         names |= {"status": "failed", "n": 0, "groups": None, "counts": {}, "checks": (), "error": "out of memory"}
     else:
-        names |= scored(outcomes, facts.get("classes", CLASSES)) | {"status": "ok"}
+        run = {name: facts.get(name, names[name]) for name in ("seed", "limit")}
+        names |= scored(outcomes, facts.get("classes", CLASSES), **run) | {"status": "ok"}
     names |= facts
     cell = {
         name: str(names[name])
@@ -68,10 +70,11 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
     return Published(record, outcomes, folder / place(record))
 
 
-def scored(outcomes: Outcomes, classes: tuple[str, ...]) -> dict[str, object]:
-    """The facts of a record that follow from its outcomes."""
+def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int | None) -> dict[str, object]:
+    """The facts of a record that follow from its outcomes, and a provenance that names no plugin."""
     summary = summarize(outcomes, classes, skip_unpredicted=False, draws=DRAWS)
-    identity = {"made": "up"}
+    victim = {"made": "up", "seed": seed, "data": "data"}
+    identity = {"victim": victim, "limit": limit}
     return {
         "n": len(outcomes.y),
         "groups": len(set(outcomes.group.tolist())) if outcomes.group[0] >= 0 else None,
@@ -80,8 +83,9 @@ def scored(outcomes: Outcomes, classes: tuple[str, ...]) -> dict[str, object]:
         "scores": summary.scores,
         "curve": summary.curve,
         "uncertainty": summary.uncertainty,
+        "cost": Cost(**spent(outcomes)),
         "provenance": Provenance(
-            victim="victim",
+            victim=key_of(victim),
             outcomes=key_of(identity),
             data="data",
             outcomes_digest=hashlib.sha256(pack(outcomes)).hexdigest(),

@@ -3,12 +3,14 @@ import shutil
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from made_up_rows import made_up, raised, row
 
 from ecgbench.board import BEGIN, END, build, check, render, write
 from ecgbench.errors import StoreError
 from ecgbench.published import beside, publish
+from ecgbench.store import Store
 
 
 def small_board():
@@ -265,6 +267,22 @@ def test_the_same_results_give_the_same_figures_anywhere(leaderboard, tmp_path_f
     shutil.copytree(leaderboard / "results", copy / "results")
     write(copy)
     assert figures(copy) == figures(leaderboard)
+
+
+def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard):
+    victims = Store(leaderboard / "checkpoints")
+    key = victims.put("victims", {"made": "up"}, {"weights.safetensors": b"weights"})
+    trained = row(made_up(["0", "01"]), model="linear")
+    made = msgspec.structs.replace(trained.record.provenance, checkpoint=key)
+    publish(msgspec.structs.replace(trained.record, provenance=made), trained.outcomes, leaderboard / "results")
+    write(leaderboard)
+    assert check(leaderboard) == []
+    (leaderboard / "checkpoints/victims" / key / "weights.safetensors").write_bytes(b"other")
+    (fault,) = check(leaderboard)
+    assert "holds a weights.safetensors that was changed by hand; restore this published victim." in fault
+    shutil.rmtree(leaderboard / "checkpoints/victims" / key)
+    (fault,) = check(leaderboard)
+    assert f"was made with the published victim {key[:12]}, which is missing; restore it." in fault
 
 
 def test_a_check_needs_no_matplotlib(leaderboard):

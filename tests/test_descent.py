@@ -98,6 +98,17 @@ def test_the_start_is_left_as_it_was() -> None:
     assert not start.any()
 
 
+def test_unwatched_each_row_keeps_the_worst_of_all_parts() -> None:
+    seen = replace(trial(), watch="never")
+    rows = torch.arange(len(seen))
+    hard, easy = seen.batch.x * 0 + 0.9 * seen.ball.eps, seen.batch.x * 0
+    leads = [margin(seen.scores(delta), seen.aim) for delta in (hard, easy)]
+    assert not leads[0].equal(leads[1])
+    for parts in ((hard, easy), (easy, hard)):
+        delta = in_turn(seen, [lambda _, at, given=given: given[at] for given in parts])  # type: ignore[misc]
+        torch.testing.assert_close(margin(seen.scores(delta), seen.aim), torch.maximum(*leads)[rows])
+
+
 def test_parts_run_in_turn_on_what_still_stands() -> None:
     seen, met = trial(), []
 

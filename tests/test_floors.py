@@ -32,7 +32,7 @@ FLOORS = (
         *("verification", "comparison", "ranking", "sections", "page", "board"),
         *("figures", "drawing", "gallery"),
     },
-    {"cli"},
+    {"cli", "__main__"},
 )
 PLUGINS, PUBLIC = 4, 6
 HEAVY = {"scipy", "wfdb", "pooch", "sklearn", "pandas", "matplotlib"}

@@ -10,7 +10,7 @@ import torch
 from problems import Diary, blobs
 from torch import Tensor, nn
 from torch.nn import Module, Sequential
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from ecgbench.errors import EcgbenchError
 from ecgbench.journal import Epoch, Journal
@@ -51,6 +51,18 @@ class Averaged(Module):
         return torch.sigmoid(self.out(torch.tanh(self.conv(x.unsqueeze(1))).mean((2, 3)))) + 1
 
 
+class Padded(Module):
+    """Kernels of an even length, as resnet34 has them, and padding that is not 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv1d(2, 2, 4), nn.Linear(76, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = torch.relu(self.conv(pad(x, (1, 2), value=-1.0)))
+        return self.out(pad(near, (3, 3), mode="circular").flatten(1))
+
+
 NETS: dict[str, Any] = {
     "linear": lambda: LinearClassifier().build(TASK),
     "mlp": lambda: MLP(widths=(12, 8)).build(TASK),
@@ -58,6 +70,7 @@ NETS: dict[str, Any] = {
     "cnn1d": lambda: CNN(width=4, blocks=2, layout="conv1d").build(TASK),
     "residual": Residual,
     "averaged": Averaged,
+    "padded": Padded,
 }
 
 
@@ -190,6 +203,17 @@ def test_what_an_attacker_may_not_touch_does_not_widen_the_bounds() -> None:
     )
     told = diary.told[0]
     assert isinstance(told, Epoch) and told.loss == pytest.approx(bare, rel=1e-5)
+
+
+def test_a_module_without_intervals_is_refused_before_it_is_trained() -> None:
+    class Sine(Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1).sin()
+
+    diary = Diary()
+    with pytest.raises(EcgbenchError, match="no interval is known for 'sin'"):
+        IBP(epochs=2, wait=1).fit(Sequential(Sine(), nn.Linear(64, 3)), TASK, RNG, diary)
+    assert not diary.told
 
 
 def test_training_on_bounds_proves_more_samples_robust() -> None:

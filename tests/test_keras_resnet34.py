@@ -114,6 +114,18 @@ SPOILT: dict[str, tuple[Callable[[Named], Any], str]] = {
         lambda layers: layers | {"conv1d_12": layers["conv1d_13"], "conv1d_13": layers["conv1d_12"]},
         r"shape \(4, 2, 16\) in conv1d 12, kernel .* the module \(4, 2, 1\)",
     ),
+    "a kernel of two axes": (
+        lambda layers: layers | {"conv1d_1": layers["conv1d_1"] | {"kernel": torch.ones(2, 2)}},
+        r"kernel of shape \(2, 2\) in .*conv1d_1; expected 3 axes and finite",
+    ),
+    "an empty bias": (
+        lambda layers: layers | {"dense_1": layers["dense_1"] | {"bias": torch.ones(0)}},
+        r"bias of shape \(0,\) in .*dense_1",
+    ),
+    "not a number": (
+        lambda layers: layers | {"dense_1": layers["dense_1"] | {"bias": torch.full((4,), torch.nan)}},
+        "expected 1 axes and finite numbers",
+    ),
     "nothing": (lambda layers: {}, "0 conv1d, 0 batch_normalization, 0 dense"),
 }
 
@@ -157,6 +169,19 @@ def test_a_weight_that_is_named_but_absent_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["model_weights/conv1d_3/conv1d_3/kernel:0"]
     with pytest.raises(EcgbenchError, match="is damaged"):
+        read_keras(path)
+
+
+@pytest.mark.parametrize(
+    "group", ["model_weights", "model_weights/conv1d_3", "model_weights/conv1d_3/conv1d_3/kernel:0"]
+)
+def test_a_group_where_weights_should_be_and_the_other_way_round_is_refused(tmp_path: Path, group: str) -> None:
+    path = write(tmp_path / "weights.hdf5", named(network()))
+    with h5py.File(path, "a") as file:
+        of_weights = isinstance(file[group], h5py.Group)
+        del file[group]
+        file.create_dataset(group, data=1.0) if of_weights else file.create_group(group)
+    with pytest.raises(EcgbenchError, match=r"is damaged|holds"):
         read_keras(path)
 
 

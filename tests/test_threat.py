@@ -356,6 +356,7 @@ def test_rules_that_fit_a_task_are_accepted(threat: Threat) -> None:
         (Threat("l2", unit="mV"), None, "eps cannot be read in 'mV': this dataset knows only 'native'."),
         (Threat("l2", unit="physical"), None, "eps cannot be read in a physical unit: this dataset states none."),
         (Threat("l2", source=("N",)), None, "source classes were given without a target"),
+        (Threat("l2", source=("V",), target="V"), None, "target=V is the only source class as well"),
         (Threat("l2", target="VV"), None, "no class is named 'VV'; did you mean 'V'?"),
         (Threat("l2", source=("x",), target="V"), None, "no class is named 'x'; known: N, S, V."),
     ],

@@ -25,6 +25,8 @@ from ecgbench.victim import frozen
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.adaptive import Adaptive
 from ecgbench_plugins.defenses.adaptive import defenses as adversarial
+from ecgbench_plugins.defenses.ibp import IBP
+from ecgbench_plugins.defenses.inner import perturbation
 from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.defenses.ramp import Ramp
 from ecgbench_plugins.defenses.trades import Trades, divergence
@@ -45,6 +47,22 @@ def test_the_divergence_is_that_of_kullback_and_leibler_from_the_clean_distribut
     clean, attacked = torch.tensor([[0.0, 0.0], [99.0, 0.0]]), torch.tensor([[0.0, log(3)], [0.0, log(3)]])
     expected = [(log(2) + log(2 / 3)) / 2, log(4)]
     assert divergence(clean, attacked).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_that_a_threat_leaves_alone_are_not_perturbed_in_a_training() -> None:
+    threat = Threat("linf", source=("0",), target="1")
+    delta = perturbation(fresh(), TASK.train, PGD(steps=2), threat, 0.2, TASK, RNG)
+    attacked = delta.flatten(1).any(1)
+    assert attacked.equal(TASK.train.y == 0)
+    alone = perturbation(fresh(), TASK.train[TASK.train.y == 0], PGD(steps=2), threat, 0.2, TASK, RNG)
+    assert delta[attacked].equal(alone)
+    assert not perturbation(fresh(), TASK.train[TASK.train.y == 1], PGD(steps=2), threat, 0.2, TASK, RNG).any()
+
+
+@pytest.mark.parametrize("defense", [Trades, IBP])
+def test_a_defense_without_a_direction_refuses_a_target(defense: type[Trades | IBP]) -> None:
+    with pytest.raises(EcgbenchError, match="expected a threat without a target"):
+        defense(threat=Threat("linf", target="1"))
 
 
 @pytest.mark.parametrize("beta", [1.0, 6.0])

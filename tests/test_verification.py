@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from made_up_rows import changed, made_up, raised, row
 
+from ecgbench.catalog import discover
 from ecgbench.published import beside, pack, publish, read_published, read_results
+from ecgbench.record import Cost
+from ecgbench.selector import identity
+from ecgbench.store import key_of
 from ecgbench.verification import strays, verify
+
+KINDS = ("dataset", "model", "defense", "attack", "threat", "protocol")
 
 
 @pytest.fixture
@@ -55,6 +61,10 @@ def test_the_last_bits_of_another_platform_are_forgiven(path):
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
+        ({"seed": 1}, "seed is 1; recomputed from the outcomes it is 0."),
+        ({"limit": 5}, "limit is 5; recomputed from the outcomes it is null."),
+        ({"cost": Cost(forwards=61)}, "cost.forwards is 61; recomputed from the outcomes it is 60."),
+        ({"checks": tuple(replace(c, code="LOSX") for c in raised())}, "no check is named 'LOSX'."),
         ({"n": 11}, "n is 11; recomputed from the outcomes it is 10."),
         ({"groups": 3}, "groups is 3; recomputed from the outcomes it is null."),
         ({"counts": {"N": 4, "V": 6}}, "counts.N is 4; recomputed from the outcomes it is 5."),
@@ -90,8 +100,52 @@ def test_fewer_resamples_by_hand_are_found(path):
 
 
 def test_an_altered_identity_is_found(path):
-    restate(path, provenance=msgspec.structs.replace(read_published(path).record.provenance, identity={"made": "down"}))
+    made = read_published(path).record.provenance
+    restate(path, provenance=msgspec.structs.replace(made, identity=made.identity | {"made": "down"}))
     assert "provenance.outcomes is" in one_fault(path)
+
+
+def test_a_provenance_without_a_victim_is_found(path):
+    restate(path, provenance=msgspec.structs.replace(read_published(path).record.provenance, identity={"made": "up"}))
+    assert "does not say who was attacked" in one_fault(path)
+
+
+@pytest.mark.parametrize("field", ["victim", "data"])
+def test_an_altered_key_of_victim_or_data_is_found(path, field):
+    made = read_published(path).record.provenance
+    restate(path, provenance=msgspec.structs.replace(made, **{field: "f" * 64}))
+    assert f"provenance.{field} is" in one_fault(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        *(("attack", words) for words in ("pgd100", "pgd20[abs_step=0.01]")),
+        *(("threat", words) for words in ("l2", "linf[mask=off]")),
+        ("protocol", "standard[success=last]"),
+        ("defense", "adaptive"),
+        ("model", "cnn"),
+        ("dataset", "mitbih"),
+    ],
+)
+def test_words_that_do_not_mean_what_was_run_are_found(tmp_path, kind, words):
+    outcomes = made_up(["03", "0345"], clean="9")
+    named = {"dataset": "synthetic-beats", "attack": "pgd20"}
+    honest = row(outcomes, **named).record
+    catalog = discover()
+    run = {one: identity(catalog.resolve(one, getattr(honest, one))) for one in KINDS}
+    made = honest.provenance.identity
+    made |= {one: run[one] for one in ("attack", "threat", "protocol")}
+    made["victim"] |= {one: run[one] for one in ("dataset", "model", "defense")}
+    keys = msgspec.structs.replace(
+        honest.provenance, outcomes=key_of(made), victim=key_of(made["victim"]), identity=made
+    )
+    honest = msgspec.structs.replace(honest, provenance=keys)
+    path = publish(honest, outcomes, tmp_path)
+    assert verify([read_published(path)]) == []
+    altered = publish(msgspec.structs.replace(honest, **{kind: words}), outcomes, tmp_path / "altered")
+    (fault,) = verify([read_published(altered)])
+    assert f"{kind} is {words!r}; its provenance names another one." in fault
 
 
 def test_outcomes_altered_by_hand_are_found_by_digest_and_by_score(path):
@@ -106,7 +160,7 @@ def test_outcomes_altered_by_hand_are_found_by_digest_and_by_score(path):
 def test_outcomes_that_change_no_score_are_found_by_digest(path):
     slower = replace(read_published(path).outcomes, forwards=read_published(path).outcomes.forwards + 1)
     beside(path).write_bytes(pack(slower))
-    assert hashlib.sha256(pack(slower)).hexdigest() in one_fault(path)
+    assert any(hashlib.sha256(pack(slower)).hexdigest() in fault for fault in verify([read_published(path)]))
 
 
 def test_missing_outcomes_are_found(path):

@@ -19,6 +19,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.training import Schedule, train
 from ecgbench.victim import Victim, evaluating
+from ecgbench_plugins.defenses.inner import check_untargeted
 from ecgbench_plugins.defenses.intervals import Box, leads
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
 
@@ -47,10 +48,12 @@ class IBP(Schedule, Defense):
             )
         if self.threat.norm != "linf":
             raise EcgbenchError(f"threat {self.threat.norm} given; intervals bound linf only.")
+        check_untargeted(self.threat)
         check_ramp(self.wait, self.warmup)
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
         self.threat.check(task.physical, task.classes)
+        self._worst(model, task.train[:1], self.eps, task, rng)  # a module without intervals fails before it is trained
         ramp = Ramp(self.warmup, self.wait)
 
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:

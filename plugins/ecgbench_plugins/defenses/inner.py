@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.data import Batch, Task
+from ecgbench.errors import EcgbenchError
 from ecgbench.interfaces import Attack
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
@@ -16,9 +18,24 @@ from ecgbench.victim import evaluating
 def perturbation(
     module: Module, batch: Batch, attack: Attack, threat: Threat, eps: float, task: Task, rng: Keyed
 ) -> Tensor:
-    """What `attack` does in eval mode to each row inside `threat` at `eps`: (n, *shape), without a gradient."""
+    """What `attack` does in eval mode to each row inside `threat` at `eps`: (n, *shape), without a gradient.
+
+    Rows that the threat leaves alone (of its target, or of no source class) are not perturbed.
+    """
     ball = threat.around(batch, eps, task.bounds)
     aim = threat.aim(batch.y, task.classes)
+    rows = aim.free.nonzero().squeeze(1)
+    delta = torch.zeros_like(batch.x)
+    if not len(rows):
+        return delta
     with evaluating(module) as victim:
         trial = Trial.begin(victim, batch, ball, aim, rng.at("victim"), watch="never", draws=attack.eot, rate=task.rate)
-        return attack.perturb(trial, rng.at("attack")).detach()
+        if len(rows) == len(batch):
+            return attack.perturb(trial, rng.at("attack")).detach()
+        return delta.index_copy(0, rows, attack.perturb(trial[rows], rng.at("attack")).detach())
+
+
+def check_untargeted(threat: Threat) -> None:
+    """Raises EcgbenchError where a threat has a direction that the defense cannot follow."""
+    if threat.target is not None:
+        raise EcgbenchError(f"target={threat.target} given; expected a threat without a target: all ways count here.")

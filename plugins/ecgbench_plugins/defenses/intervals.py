@@ -89,6 +89,8 @@ def _through(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
         return _linear(func, box, *rest, **kwargs)
     if name == "batch_norm":
         return _normalised(func, box, *rest, **kwargs)
+    if name == "pad":
+        return _padded(func, box, *rest, **kwargs)
     raise _without_rule(name)
 
 
@@ -116,6 +118,14 @@ def _normalised(
     centre = func(box.centre, mean, var, weight, bias, False, momentum, eps)
     slope = None if weight is None else weight.abs()
     return Box(centre, func(box.radius, torch.zeros_like(mean), var, slope, None, False, momentum, eps))
+
+
+def _padded(
+    func: Callable[..., Tensor], box: Box, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Box:
+    """What is padded with a constant is certain there."""
+    certain = 0.0 if mode == "constant" else None
+    return Box(func(box.centre, pad, mode, value), func(box.radius, pad, mode, certain))
 
 
 def leads(logits: Box, y: Tensor) -> Tensor:

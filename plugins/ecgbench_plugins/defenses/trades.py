@@ -20,6 +20,7 @@ from ecgbench.threat import Aim, Ball, Threat
 from ecgbench.training import Schedule, train
 from ecgbench.trial import Slope, Trial
 from ecgbench.victim import Victim, evaluating
+from ecgbench_plugins.defenses.inner import check_untargeted
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
 
 START = 0.03  # of eps: at the clean sample itself the divergence has no gradient
@@ -43,11 +44,12 @@ class Trades(Schedule, Defense):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.eps < float("inf") or self.beta <= 0 or self.steps < 1 or self.rel_step <= 0:
+        if not (0 < self.eps < float("inf") and self.beta > 0 and self.steps >= 1 and self.rel_step > 0):
             raise EcgbenchError(
                 f"eps={self.eps}, beta={self.beta}, steps={self.steps}, rel_step={self.rel_step} given; "
                 "expected steps of 1 or more and the others above 0."
             )
+        check_untargeted(self.threat)
         check_ramp(self.warmup)
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:

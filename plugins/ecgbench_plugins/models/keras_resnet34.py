@@ -25,6 +25,7 @@ WEIGHTS: dict[Kind, dict[str, str]] = {
     },
     "dense": {"kernel": "weight", "bias": "bias"},
 }
+AXES: dict[Kind, int] = {"conv1d": 3, "batch_normalization": 1, "dense": 2}
 NAME = re.compile(r"(conv1d|batch_normalization|dense)(?:_(\d+))?")
 
 
@@ -92,7 +93,9 @@ def _read(path: Path) -> dict[Kind, list[Layer]]:
         with h5py.File(path, "r") as file:
             groups = file.get("model_weights", file)
             return {kind: [_layer(path, groups[name], kind) for name in _numbered(groups, kind)] for kind in LAYERS}
-    except (OSError, KeyError):
+    except EcgbenchError:
+        raise
+    except Exception:  # a file of another layout leads h5py and numpy into any error
         raise EcgbenchError(f"{path} is damaged or no HDF5; expected weights as Keras saves them.") from None
 
 
@@ -109,4 +112,11 @@ def _layer(path: Path, group: Any, kind: Kind) -> Layer:
     if layer.keys() != WEIGHTS[kind].keys():
         given = ", ".join(layer) or "nothing"
         raise EcgbenchError(f"{path} holds {given} in {group.name}; expected {', '.join(WEIGHTS[kind])}.")
+    for name, values in layer.items():
+        axes = AXES[kind] if name == "kernel" else 1
+        if values.ndim != axes or not values.numel() or not bool(torch.isfinite(values).all()):
+            raise EcgbenchError(
+                f"{path} holds a {name} of shape {tuple(values.shape)} in {group.name}; expected {axes} axes and "
+                "finite numbers."
+            )
     return {name: values.permute(*reversed(range(values.ndim))) for name, values in layer.items()}
