@@ -321,8 +321,16 @@ FAULTS: Mapping[str, tuple[object, str]] = {
     "huge": (lambda at: bare(at, val=np.array([[1e9, 2]])), "sample 0 of A00007.mat is 1000000000.0; expected whole"),
     "unknown label": (lambda at: relabel(at, "A00007,X"), "labelled 'X' in REFERENCE-v3.csv; expected one of A, N"),
     "no label": (lambda at: relabel(at, ""), "not labelled in REFERENCE-v3.csv"),
+    "no comma": (lambda at: relabel(at, "A00007"), "labelled '' in REFERENCE-v3.csv"),
+    "three columns": (lambda at: relabel(at, "A00007,O,O"), "labelled 'O,O' in REFERENCE-v3.csv"),
+    "listed twice": (lambda at: listed(at, "A00007"), "named 2 times in RECORDS"),
     "two labels": (lambda at: relabel(at, "A00007,O\nA00007,O"), "labelled twice in REFERENCE-v3.csv"),
 }  # fmt: skip
+
+
+def listed(training: Path, more: str) -> None:
+    with (training / "RECORDS").open("a") as names:
+        names.write(f"{more}\n")
 
 
 def relabel(training: Path, text: str) -> None:
@@ -359,6 +367,19 @@ def test_a_missing_file_is_named_and_its_record_may_be_left_out(
     assert f"record A00007 left out, being without its file A00007{ending}" in notes
 
 
+def test_a_file_that_leads_nowhere_may_be_left_out_with_its_record(training: Path, root: DataRoot) -> None:
+    (training / "A00007.mat").unlink()
+    (training / "A00007.mat").symlink_to(training / "gone.mat")
+    assert "record A00007 left out, being without its file A00007.mat" in Cinc2017(skip_bad=True).load(root).notes
+
+
+def test_a_labelled_record_without_files_is_named_where_nothing_lists_it(training: Path, root: DataRoot) -> None:
+    (training / "RECORDS").unlink()
+    for ending in rhythms.ENDINGS:
+        (training / f"A00007{ending}").unlink()
+    assert "records labelled but not here: A00007" in Cinc2017().load(root).notes
+
+
 def test_sound_records_are_the_same_whether_bad_ones_may_be_skipped(whole: DataRoot) -> None:
     strict, lenient = Cinc2017().load(whole), Cinc2017(skip_bad=True).load(whole)
     assert lenient.notes == strict.notes and lenient.train.x.equal(strict.train.x)
@@ -378,7 +399,7 @@ def test_checksum_and_initial_value_are_not_looked_at(training: Path, root: Data
     assert 7 in Cinc2017(seed=1).load(root).train.ids.tolist() + Cinc2017(seed=1).load(root).val.ids.tolist()
 
 
-@pytest.mark.parametrize("text", ["", "100\n", "A00001\nA00001\n", "\xff\xfe"])
+@pytest.mark.parametrize("text", ["", "100\n", "\xff\xfe"])
 def test_a_list_of_records_that_is_none_is_an_error(text: str, training: Path, root: DataRoot) -> None:
     (training / "RECORDS").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"RECORDS (names|is empty).*\.$"):

@@ -77,7 +77,7 @@ def test_each_version_of_the_labels_has_its_counts(labels: str, counts: list[int
 
 
 def test_the_test_set_is_the_validation_set_of_the_challenge(held_out: Task, files: dict[str, Path]) -> None:
-    names = sorted(read_names(files["validation"]))
+    names = sorted(read_names(files["validation"])[0])
     assert [f"A{id_:05d}" for id_ in held_out.test.ids] == names
     assert held_out.test.y.bincount().tolist() == [47, 148, 65, 40]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,21 +84,22 @@ class Cinc2017(Dataset):
         if listed is not None:
             lists["RECORDS"] = listed
         files = {}
-        for name in _names(lists, tree.found):
+        for name in _names(lists, tree.found)[0]:
             for ending in rhythms.ENDINGS:
-                if name + ending in tree.found:
-                    files[name + ending] = tree.found[name + ending]
+                path = tree.found.get(name + ending)
+                if path is not None and (not self.skip_bad or os.access(path, os.R_OK)):
+                    files[name + ending] = path
                 elif not self.skip_bad:
                     raise DataError(f"cinc2017: {name}{ending} is missing in {tree.training}; {AGAIN}")
         return lists | files
 
     def load(self, root: DataRoot) -> Task:
         files = self.files(root)
-        names = _names(files, files)
+        names, twice = _names(files, files)
         records = {name: path for name, path in files.items() if name not in ("labels", "validation")}
         key = digest({**records, "recipe": rhythms.SOURCE})
         table = root.array("cinc2017", key, lambda: rhythms.read_all(files, names))
-        labels, faults = _labelled(files["labels"], self.labels, table, names)
+        labels, faults = _labelled(files["labels"], self.labels, table, names, twice)
         if faults and not self.skip_bad:
             name, fault = next(iter(faults.items()))
             raise DataError(f"cinc2017: record {name} is {fault}; {AGAIN}")
@@ -107,6 +109,9 @@ class Cinc2017(Dataset):
         if len(names) - len(faults) < RECORDS:
             notes.append(f"only {len(names) - len(faults)} of {RECORDS} records")
         notes += [f"record {name} left out, being {fault}" for name, fault in faults.items()]
+        absent = sorted(read_labels(files["labels"])[0].keys() - names)
+        if absent and len(names) > len(absent):
+            notes.append(f"records labelled but not here: {', '.join(absent[:8])}{', ...' if absent[8:] else ''}")
         return Task(
             name="cinc2017",
             classes=CLASSES,
@@ -138,7 +143,7 @@ class Cinc2017(Dataset):
             test = _drawn(labels, sound & single, sizes, lot)
             pool, note = sound & ~test, "sizes and classes of Han et al. 2020; their own draw is not public here"
         else:
-            held = [int(name[1:]) for name in read_names(files["validation"])]
+            held = [int(name[1:]) for name in read_names(files["validation"])[0]]
             if len(table) == RECORDS and len(held) != VALIDATION:
                 raise DataError(f"cinc2017: the validation set lists {len(held)} records; expected {VALIDATION}.")
             test = sound & np.isin(table["record"], held)
@@ -155,20 +160,24 @@ class Cinc2017(Dataset):
         return (train, val, test), note
 
 
-def _names(lists: Mapping[str, Path], files: Iterable[str]) -> list[str]:
-    """The records, sorted: those that RECORDS lists, or else all that have a file."""
+def _names(lists: Mapping[str, Path], files: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """The records, sorted, those that RECORDS lists, or else all that have a file; and faults of the list by record."""
     if "RECORDS" in lists:
-        return sorted(read_names(lists["RECORDS"]))
+        names, twice = read_names(lists["RECORDS"])
+        return sorted(names), twice
     names = sorted({Path(name).stem for name in files if name.endswith(rhythms.ENDINGS)})
     if not names:
         raise DataError(f"cinc2017: there is no record beside {lists['labels']}; {HINT}")
-    return names
+    return names, {}
 
 
 def _labelled(
-    path: Path, version: str, table: np.ndarray, names: Sequence[str]
+    path: Path, version: str, table: np.ndarray, names: Sequence[str], listed: Mapping[str, str]
 ) -> tuple[NDArray[np.int64], dict[str, str]]:
-    """Label of each row, -1 for a faulty one, and its fault by record. Raises DataError for another version."""
+    """Label of each row, -1 for a faulty one, and its fault by record, `listed` being known of some before.
+
+    Raises DataError for another version.
+    """
     known, wrong = read_labels(path)
     held = version_of(known)
     if len(known) == RECORDS and held != version:
@@ -177,6 +186,8 @@ def _labelled(
     for name, fault in zip(names, table["fault"].tolist(), strict=True):
         if fault:
             faults[name] = fault.decode()
+        elif name in listed:
+            faults[name] = listed[name]
         elif name not in known:
             faults[name] = wrong.get(name, f"not labelled in {path.name}")
     labels = [-1 if name in faults else known[name] for name in names]

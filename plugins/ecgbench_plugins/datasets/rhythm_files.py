@@ -98,10 +98,10 @@ def _training(root: DataRoot) -> Path:
     return root.find("cinc2017", "training/RECORDS", LAYOUTS, HINT)
 
 
-def read_names(path: Path) -> list[str]:
-    """The records that a list names, a line each; of folders and of a second column nothing is kept.
+def read_names(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The records that a list names, a line each, and what is wrong with a record's line by record.
 
-    Raises DataError for a line that names no record, or one named twice.
+    Of folders and of a second column nothing is kept. Raises DataError for a line that names no record.
     """
     words = [line.split(",")[0].strip() for line in _lines(path)]
     names = [PurePosixPath(word).name for word in words if word and word != "data_source"]
@@ -109,16 +109,14 @@ def read_names(path: Path) -> list[str]:
     if odd or not names:
         fault = f"names {odd[0]!r}" if odd else "is empty"
         raise DataError(f"cinc2017: {path.name} {fault}; expected record names such as A00001.")
-    twice = next((name for name, n in Counter(names).items() if n > 1), None)
-    if twice is not None:
-        raise DataError(f"cinc2017: {path.name} names {twice} twice; expected each record once.")
-    return names
+    twice = {name: f"named {n} times in {path.name}" for name, n in Counter(names).items() if n > 1}
+    return list(dict.fromkeys(names)), twice
 
 
 def read_labels(path: Path) -> tuple[dict[str, int], dict[str, str]]:
     """Place in CLASSES by record, and what is wrong with a record's label by record; with or without a header row.
 
-    Raises DataError for a line that is anything else than a record and a word.
+    Raises DataError for a line that names no record.
     """
     rows = [[cell.strip() for cell in line.split(",")] for line in _lines(path) if line.strip()]
     if rows and rows[0][0] == "data_source":
@@ -126,9 +124,9 @@ def read_labels(path: Path) -> tuple[dict[str, int], dict[str, str]]:
     labels: dict[str, int] = {}
     faults: dict[str, str] = {}
     for row in rows:
-        if len(row) != 2 or not _NAME.fullmatch(row[0]):
+        if not _NAME.fullmatch(row[0]):
             raise DataError(f"cinc2017: {path.name} holds {','.join(row)[:40]!r}; expected a record and its label.")
-        name, label = row
+        name, label = row[0], ",".join(row[1:])
         if name in labels or name in faults:
             faults[name] = f"labelled twice in {path.name}"
         elif label not in CLASSES:
