@@ -19,6 +19,7 @@ WEAK = {
     "identity": {"strong": "it is the control that changes nothing", "targeted": "0 goes nowhere"},
     "noise": {"strong": "it knows nothing of the victim", "targeted": "it draws without an aim"},
     "square": {"strong": "some hundred queries are few for an L2 ball of 864 unstructured numbers"},
+    "study": {"strong": "its steps of 0.02, however large eps is, do not cross a large ball"},
     "sap": {"strong": "a smooth perturbation is less than the ball allows"},
 }
 INSTEAD = {  # of many queries by default
