@@ -133,18 +133,25 @@ def read_studies(folder: Path) -> list[Study]:
     return [read_study(path) for path in sorted(folder.glob("*.toml"))]
 
 
+def _words(table: object, name: str, where: str) -> dict[str, str]:
+    """A study's words and what they mean here."""
+    if not isinstance(table, Mapping):
+        raise StoreError(f"{where} gives {name} = {table!r}; expected a table [{name}] of the study's words.")
+    return {str(word): str(text) for word, text in table.items()}
+
+
 def read_study(path: Path) -> Study:
     """The study in a TOML file and the CSV it names. Raises StoreError, naming file and fault, for another file."""
     where = path.as_posix()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         facts = {name: str(content[name]) for name in ("citation", "values", "dataset", "threat", "protocol")}
-        selectors = {kind: {str(word): str(text) for word, text in content[kind].items()} for kind in TERMS}
-        protocols = {str(word): str(text) for word, text in content.get("protocols", {}).items()}
+        selectors = {kind: _words(content[kind], kind, where) for kind in TERMS}
+        protocols = _words(content.get("protocols", {}), "protocols", where)
         rows = (path.parent / facts["values"]).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise StoreError(f"{where} cannot be read: {fault}.") from None
-    except (KeyError, AttributeError) as fault:
+    except KeyError as fault:
         raise StoreError(f"{where} lacks {fault}; expected a citation, values, selectors and their words.") from None
     for word in protocols:
         if word not in selectors["attack"]:

@@ -125,6 +125,14 @@ def test_a_damaged_study_is_refused(old: str, new: str, path: Path) -> None:
         read_study(path)
 
 
+@pytest.mark.parametrize("name", ["model", "protocols"])
+def test_words_that_are_no_table_are_refused(name: str, path: Path) -> None:
+    text = STUDY.replace('[model]\nMLP = "mlp"\n', "") if name == "model" else STUDY
+    path.write_text(f'{name} = "x"\n' + text)
+    with pytest.raises(StoreError, match=rf"study\.toml gives {name} = 'x'; expected a table \[{name}\]"):
+        read_study(path)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_selectors_of_a_shipped_study_are_canonical(path: Path) -> None:
     study, catalog = read_study(path), discover()
