@@ -406,6 +406,17 @@ def test_a_list_of_records_that_is_none_is_an_error(text: str, training: Path, r
         Cinc2017().load(root)
 
 
+def test_a_validation_set_that_lists_a_record_twice_is_an_error_or_skipped(training: Path, root: DataRoot) -> None:
+    (path,) = (path for path in training.parent.rglob("RECORDS") if path.parent.name == "validation")
+    first = path.read_text().splitlines()[0]
+    path.write_text(path.read_text().rstrip("\n") + f"\n{first}\n")
+    with pytest.raises(
+        DataError, match=rf"^cinc2017: record {first} is named 2 times in RECORDS of the validation set"
+    ):
+        Cinc2017().load(root)
+    assert Cinc2017(skip_bad=True).load(root).test.ids.tolist().count(int(first[1:])) == 1
+
+
 def test_labels_that_are_no_table_are_an_error(training: Path, root: DataRoot) -> None:
     relabel(training, "A00007;O")
     with pytest.raises(DataError, match=r"REFERENCE-v3.csv holds 'A00007;O'; expected a record and its label"):

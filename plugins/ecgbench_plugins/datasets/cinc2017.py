@@ -143,7 +143,11 @@ class Cinc2017(Dataset):
             test = _drawn(labels, sound & single, sizes, lot)
             pool, note = sound & ~test, "sizes and classes of Han et al. 2020; their own draw is not public here"
         else:
-            held = [int(name[1:]) for name in read_names(files["validation"])[0]]
+            listed, twice = read_names(files["validation"])
+            if twice and not self.skip_bad:
+                name, fault = next(iter(twice.items()))
+                raise DataError(f"cinc2017: record {name} is {fault} of the validation set; {AGAIN}")
+            held = [int(name[1:]) for name in listed]
             if len(table) == RECORDS and len(held) != VALIDATION:
                 raise DataError(f"cinc2017: the validation set lists {len(held)} records; expected {VALIDATION}.")
             test = sound & np.isin(table["record"], held)

@@ -53,7 +53,8 @@ class IBP(Schedule, Defense):
 
     def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
         self.threat.check(task.physical, task.classes)
-        self._worst(model, task.train[:1], self.eps, task, rng)  # a module without intervals fails before it is trained
+        one = task.train[:1].to(Victim(model).device)
+        self._worst(model, one, self.eps, task, rng)  # a module without intervals fails before it is trained
         ramp = Ramp(self.warmup, self.wait)
 
         def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:

@@ -25,14 +25,13 @@ def perturbation(
     ball = threat.around(batch, eps, task.bounds)
     aim = threat.aim(batch.y, task.classes)
     rows = aim.free.nonzero().squeeze(1)
-    delta = torch.zeros_like(batch.x)
     if not len(rows):
-        return delta
+        return torch.zeros_like(batch.x)
+    whole = len(rows) == len(batch)
     with evaluating(module) as victim:
         trial = Trial.begin(victim, batch, ball, aim, rng.at("victim"), watch="never", draws=attack.eot, rate=task.rate)
-        if len(rows) == len(batch):
-            return attack.perturb(trial, rng.at("attack")).detach()
-        return delta.index_copy(0, rows, attack.perturb(trial[rows], rng.at("attack")).detach())
+        delta = attack.perturb(trial if whole else trial[rows], rng.at("attack")).detach()
+    return delta if whole else torch.zeros_like(batch.x).index_copy(0, rows, delta)
 
 
 def check_untargeted(threat: Threat) -> None:

@@ -25,7 +25,7 @@ WEIGHTS: dict[Kind, dict[str, str]] = {
     },
     "dense": {"kernel": "weight", "bias": "bias"},
 }
-AXES: dict[Kind, int] = {"conv1d": 3, "batch_normalization": 1, "dense": 2}
+AXES: dict[Kind, int] = {"conv1d": 3, "dense": 2}
 NAME = re.compile(r"(conv1d|batch_normalization|dense)(?:_(\d+))?")
 
 
