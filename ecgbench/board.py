@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ecgbench import gallery
-from ecgbench.comparison import Study, read_studies
 from ecgbench.errors import StoreError
 from ecgbench.figures import Figure
 from ecgbench.gallery import FIGURES
@@ -17,6 +16,7 @@ from ecgbench.page import RESULTS, markdown
 from ecgbench.published import Published, find, read_published, read_results
 from ecgbench.sections import sections
 from ecgbench.store import Store, write_file
+from ecgbench.study import Study, read_studies
 from ecgbench.verification import strays, verify
 from ecgbench.zoo import CHECKPOINTS, STAGE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecgbench.comparison import Study, Table, pairs, tables
+from ecgbench.comparison import Table, pairs, tables
 from ecgbench.data import Task
 from ecgbench.deltas import Deltas
 from ecgbench.figures import Curves, Figure, Line, Matrices, Signals, fault
@@ -17,6 +17,7 @@ from ecgbench.ranking import Standing, at_headline
 from ecgbench.record import Record
 from ecgbench.sections import Section
 from ecgbench.store import key_of, write_file
+from ecgbench.study import Study
 
 FIGURES = "figures"
 CLASSES = 6  # a matrix of more is not read at a glance
@@ -179,15 +180,16 @@ def _compared(table: Table) -> dict[str, list[tuple[float, float, float]]]:
 
 
 def _beside(study: Study, table: Table, records: Iterable[Record]) -> Curves:
-    of = (r for r in records if r.status == "ok" and (r.dataset, r.threat) == (study.dataset, study.threat))
+    rows = {study.row(pair.figure)[:2] for pair in table.pairs if pair.ours}
+    of = (r for r in records if r.status == "ok" and (r.dataset, r.threat) in rows)
     lines = []
     for mark, (method, both) in enumerate(_compared(table).items()):
         eps, ours, theirs = zip(*both, strict=True)
         lines += [Line(f"{method}, ours", eps, ours, mark=mark)]
         lines += [Line(f"{method}, published", eps, theirs, dashed=True, mark=mark)]
-    return Curves(
-        f"{study.name}, table {table.name}: {table.model}, {table.attack}", _size(next(of)), "accuracy", tuple(lines)
-    )
+    title = f"{study.name}, table {table.name}: {table.model}, {table.attack}"
+    marks = "" if table.partial is None else f"\npartial: {table.partial}"
+    return Curves(title + marks, _size(next(of)), "accuracy", tuple(lines))
 
 
 def _size(record: Record | None) -> str:

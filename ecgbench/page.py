@@ -8,13 +8,14 @@ from decimal import Decimal
 from math import isfinite
 
 from ecgbench import gallery
-from ecgbench.comparison import Pair, Study, agreement, pairs, tables
+from ecgbench.comparison import Pair, Table, agreement, agreements, pairs, tables
 from ecgbench.gallery import FIGURES
 from ecgbench.metrics import Score
 from ecgbench.published import place
 from ecgbench.ranking import Standing, flags, rounded
 from ecgbench.record import SCHEMA, Record
 from ecgbench.sections import Section
+from ecgbench.study import PLACE, Study
 from ecgbench.uncertainty import Spread
 
 RESULTS = "results"
@@ -173,27 +174,36 @@ def _fixed_by(record: Record) -> list[str]:
 def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
     """Published figures and ours: nothing if no row of ours stands beside them."""
     compared = pairs(study, records)
-    whole = agreement(compared)
-    if whole is None:
+    near = agreements(compared)
+    if not near:
         return
     yield f"## Beside published figures: {_text(study.name)}"
     yield ""
     yield f"- {_text(study.citation)}."
-    yield f"- {_text(study.dataset)}, {_text(study.threat)}, protocol {_text(study.protocol)}; ours / published."
-    yield (
-        f"- {whole.compared} of {whole.of} values stand beside ours: mean absolute difference {_figure(whole.mean)}, "
-        f"largest {_figure(whole.largest)}."
-    )
+    dataset, threat, protocol = (_text(study.place[name]) for name in PLACE)
+    yield f"- {dataset}, {threat}, protocol {protocol}; ours / published."
+    for partial, whole in near.items():
+        how = "" if partial is None else f", partial ({_text(partial)})"
+        yield (
+            f"- {whole.compared} of {whole.of} values stand beside ours{how}: mean absolute difference "
+            f"{_figure(whole.mean)}, largest {_figure(whole.largest)}."
+        )
     for table in tables(compared):
-        if (near := agreement(table.pairs)) is not None:
-            yield from ("", f"Table {_text(table.name)}, mean absolute difference {_figure(near.mean)}:", "")
-            head = f"{_text(table.model)}, {_text(table.attack)}, {table.metric.upper()}"
-            rows = [
-                [_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()
-            ]
-            yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
-            if (name := gallery.table_name(study, table)) is not None:
-                yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
+        yield from _compared(study, table)
+
+
+def _compared(study: Study, table: Table) -> Iterator[str]:
+    """One published table and ours: nothing if no row of ours stands beside it."""
+    near = agreement(table.pairs)
+    if near is None:
+        return
+    marks = "" if table.partial is None else f", partial ({_text(table.partial)})"
+    yield from ("", f"Table {_text(table.name)}{marks}, mean absolute difference {_figure(near.mean)}:", "")
+    head = f"{_text(table.model)}, {_text(table.attack)}, {table.metric.upper()}"
+    rows = [[_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()]
+    yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
+    if (name := gallery.table_name(study, table)) is not None:
+        yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
 
 
 def _beside(pair: Pair | None) -> str:

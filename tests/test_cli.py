@@ -546,6 +546,67 @@ def test_results_compares_two_records_sample_by_sample(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines[2:]] == ["eps 0", "eps 0.03", "eps 0.1"]
 
 
+# published figures
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> tuple[str, ...]:
+    """A study of one cell that was run, at two eps of which one was not."""
+    assert ecgbench(tmp_path, *FGSM, "--results", str(tmp_path / "results")).code == 0
+    (record,) = ecgbench(tmp_path, *FGSM, "--json").records
+    words = {
+        kind: {"theirs": record["defense" if kind == "method" else kind]} for kind in ("model", "attack", "method")
+    }
+    place = {name: record[name] for name in ("dataset", "threat", "protocol")}
+    facts = [
+        f"{name} = {json.dumps(text)}" for name, text in ({"citation": "They", "values": "values.csv"} | place).items()
+    ]
+    tables = [f"[{kind}]\ntheirs = {json.dumps(meant['theirs'])}" for kind, meant in words.items()]
+    (tmp_path / "study.toml").write_text("\n".join([*facts, *tables]))
+    values = [f"7,theirs,theirs,acc,theirs,{eps},0.25" for eps in ("0.1", "0.2")]
+    (tmp_path / "values.csv").write_text("\n".join(["table,model,attack,metric,method,eps,value", *values]))
+    return ("compare", str(tmp_path / "study.toml"), "--results", str(tmp_path / "results"))
+
+
+def test_compare_prints_ours_beside_theirs(tmp_path: Path, study: tuple[str, ...]) -> None:
+    (record,) = ecgbench(tmp_path, *FGSM, "--json").records
+    (acc,) = (score["acc"] for score in record["scores"] if score["eps"] == 0.1)
+    out = ecgbench(tmp_path, *study).out
+    assert out.startswith("They\nours / published\n\ntable 7\ntheirs theirs ACC")
+    assert re.search(rf"^theirs +{acc:.2f} / 0.25 +- / 0.25$", out, re.MULTILINE)
+    assert out.endswith(
+        f"\n1 of 2 values compared: mean absolute difference {abs(acc - 0.25):.3f}, largest {abs(acc - 0.25):.3f}\n"
+    )
+
+
+def test_compare_says_which_rows_are_partial(tmp_path: Path, study: tuple[str, ...]) -> None:
+    path = Path(study[1])
+    path.write_text(path.read_text() + '\n[[otherwise]]\nwhere.model = "theirs"\npartial = "1 epoch"\n')
+    out = ecgbench(tmp_path, *study).out
+    assert "\ntable 7, partial (1 epoch)\n" in out and "1 of 2 values compared, partial (1 epoch): mean" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            "fgsm",
+            "pgd[steps=40,loss=ce]",
+            "means 'pgd[steps=40,loss=ce]'; expected the attack as records have it: pgd.",
+        ),
+        ("fgsm", "fgms", "no attack is named 'fgms'; did you mean 'fgsm'?"),
+        ("values.csv", "gone.csv", "cannot be read"),
+    ],
+)
+def test_compare_refuses_words_that_would_never_meet_a_row(
+    old: str, new: str, fault: str, tmp_path: Path, study: tuple[str, ...]
+) -> None:
+    path = Path(study[1])
+    path.write_text(path.read_text().replace(old, new))
+    answer = ecgbench(tmp_path, *study)
+    assert answer.code and fault in sentence(answer)
+
+
 def test_results_whose_outcomes_are_gone_say_so(tmp_path: Path) -> None:
     key = ecgbench(tmp_path, *FGSM, "--json").records[0]["key"]
     for path in files_of(tmp_path, "outcomes", "outcomes.npz"):

@@ -9,8 +9,9 @@ from made_up_rows import made_up, row
 
 from ecgbench.board import render
 from ecgbench.catalog import discover
-from ecgbench.comparison import agreement, pairs, read_study
+from ecgbench.comparison import agreement, agreements, pairs
 from ecgbench.errors import StoreError
+from ecgbench.study import read_study
 
 STUDY = """
 citation = "Somebody 2020, table 1"
@@ -30,6 +31,18 @@ VALUES = """table,model,attack,metric,method,eps,value
 1,MLP,PGD,acc,plain,0,0.9
 1,MLP,PGD,acc,plain,0.1,0.5
 1,MLP,PGD,acc,odd,0.1,0.7
+"""
+OTHERWISE = """
+[[otherwise]]
+where = { attack = "PGD", model = "MLP" }
+protocol = "last"
+partial = "3 epochs"
+method = { plain = "none[epochs=3]" }
+[[otherwise]]
+where.method = "odd"
+protocol = "limit[n=5]"
+[otherwise.method]
+odd = "odd[a=2]"
 """
 SHIPPED = sorted((Path(__file__).parent.parent / "leaderboard" / "published").glob("*.toml"))
 
@@ -57,15 +70,45 @@ def test_another_cell_is_not_compared(other: dict[str, object], path: Path) -> N
 
 
 def test_an_attack_may_have_been_counted_by_a_protocol_of_its_own(path: Path) -> None:
-    path.write_text(STUDY + '[protocols]\nPGD = "last"\n')
+    path.write_text(STUDY + '[[otherwise]]\nwhere.attack = "PGD"\nprotocol = "last"\n')
     study = read_study(path)
     assert agreement(pairs(study, [row(made_up(["0", "0"]), protocol="last").record])) is not None
     assert agreement(pairs(study, [row(made_up(["0", "0"])).record])) is None
 
 
-def test_a_protocol_of_an_attack_that_nobody_names_is_refused(path: Path) -> None:
-    path.write_text(STUDY + '[protocols]\npgd = "last"\n')
-    with pytest.raises(StoreError, match="gives a protocol to the attack 'pgd'; expected one of PGD"):
+def test_of_two_exceptions_the_later_counts_and_what_none_names_stays(path: Path) -> None:
+    path.write_text(STUDY + OTHERWISE)
+    study = read_study(path)
+    plain, _, odd = study.figures
+    assert study.row(plain) == ("beats", "linf", "last", "mlp", "pgd", "none[epochs=3]")
+    assert study.row(odd) == ("beats", "linf", "limit[n=5]", "mlp", "pgd", "odd[a=2]")
+    assert (study.partial(plain), study.partial(odd)) == ("3 epochs", "3 epochs")
+    assert ("defense", "odd[a=2]") in study.meant() and ("protocol", "last") in study.meant()
+
+
+def test_partial_rows_are_compared_apart_and_say_so(path: Path) -> None:
+    path.write_text(STUDY + OTHERWISE)
+    rows = [row(made_up(["01", "01"]), defense=defense, protocol="last") for defense in ("none", "none[epochs=3]")]
+    (how, near), *others = agreements(pairs(read_study(path), [one.record for one in rows])).items()
+    assert (how, near.compared, near.of, others) == ("3 epochs", 2, 3, [])
+    text = render(rows, [read_study(path)])
+    assert "- 2 of 3 values stand beside ours, partial (3 epochs): mean" in text
+    assert "Table 1, partial (3 epochs), mean absolute difference" in text
+
+
+@pytest.mark.parametrize(
+    ("exception", "fault"),
+    [
+        ('where.attack = "pgd"\n', "attack, has 'pgd'; did you mean 'PGD'?"),
+        ('where.class = "N"\n', "where, has 'class'; known: attack, method, model."),
+        ('method.even = "none"\n', "method, has 'even'; known: odd, plain."),
+        ('protcol = "last"\n', "has 'protcol'; did you mean 'protocol'?"),
+        ('method = "none"\n', r"gives method = 'none'; expected a table \[method\]"),
+    ],
+)
+def test_an_exception_in_words_that_nobody_knows_is_refused(exception: str, fault: str, path: Path) -> None:
+    path.write_text(f"{STUDY}[[otherwise]]\n{exception}")
+    with pytest.raises(StoreError, match=rf"study\.toml, \[\[otherwise\]\] 1.*{fault}"):
         read_study(path)
 
 
@@ -125,23 +168,23 @@ def test_a_damaged_study_is_refused(old: str, new: str, path: Path) -> None:
         read_study(path)
 
 
-@pytest.mark.parametrize("name", ["model", "protocols"])
-def test_words_that_are_no_table_are_refused(name: str, path: Path) -> None:
-    text = STUDY.replace('[model]\nMLP = "mlp"\n', "") if name == "model" else STUDY
-    path.write_text(f'{name} = "x"\n' + text)
-    with pytest.raises(StoreError, match=rf"study\.toml gives {name} = 'x'; expected a table \[{name}\]"):
+def test_words_that_are_no_table_are_refused(path: Path) -> None:
+    path.write_text('model = "x"\n' + STUDY.replace('[model]\nMLP = "mlp"\n', ""))
+    with pytest.raises(StoreError, match=r"study\.toml gives model = 'x'; expected a table \[model\]"):
+        read_study(path)
+
+
+def test_exceptions_are_a_list_of_tables(path: Path) -> None:
+    path.write_text('otherwise = "x"\n' + STUDY)
+    with pytest.raises(StoreError, match=r"gives otherwise = 'x'; expected tables \[\[otherwise\]\]"):
         read_study(path)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_selectors_of_a_shipped_study_are_canonical(path: Path) -> None:
-    study, catalog = read_study(path), discover()
-    words = {"dataset": [study.dataset], "threat": [study.threat], "protocol": [study.protocol]}
-    words |= {kind: list(study.selectors[kind].values()) for kind in ("model", "attack")}
-    words["defense"] = list(study.selectors["method"].values())
-    for kind, texts in words.items():
-        for text in texts:
-            assert catalog.canonical(kind, catalog.resolve(kind, text)) == text
+    catalog = discover()
+    for kind, text in read_study(path).meant():
+        assert catalog.canonical(kind, catalog.resolve(kind, text)) == text
 
 
 def test_the_twelve_tables_of_ma_and_liang_are_whole() -> None:

@@ -10,21 +10,19 @@ import torch
 from made_up_rows import made_up, raised, row
 from problems import task_of
 
-from ecgbench.comparison import Figure as Value
-from ecgbench.comparison import Study
 from ecgbench.data import Samples
 from ecgbench.deltas import Deltas
 from ecgbench.figures import Curves, Figure, Matrices, Signals
 from ecgbench.gallery import curves_name, gallery, of_deltas
 from ecgbench.published import Published
 from ecgbench.sections import sections
+from ecgbench.study import Figure as Value
+from ecgbench.study import Study
 
 STUDY = Study(
     name="study",
     citation="Somebody 2020",
-    dataset="beats",
-    threat="linf",
-    protocol="standard",
+    place={"dataset": "beats", "threat": "linf", "protocol": "standard"},
     selectors={"model": {"MLP": "mlp"}, "attack": {"PGD": "pgd"}, "method": {"plain": "none", "odd": "odd"}},
     figures=tuple(
         Value("1", "MLP", "PGD", metric, method, eps, value)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ecgbench.comparison import Pair
+    from ecgbench.record import Record
+    from ecgbench.study import Study
+
+SELECTED = ("dataset", "threat", "protocol", "model", "attack", "defense")
 
 
 @click.command()
@@ -24,25 +30,44 @@ def compare(study: str, results: str) -> None:
     """Print the figures of a published STUDY (TOML, see leaderboard/published) beside ours, table by table."""
     from tabulate import tabulate
 
-    from ecgbench.comparison import agreement, pairs, read_study, tables
+    from ecgbench.comparison import agreements, pairs, tables
     from ecgbench.published import read_results
+    from ecgbench.study import read_study
 
     read = read_study(Path(study))
-    compared = pairs(read, [row.record for row in read_results(Path(results))])
+    records = [row.record for row in read_results(Path(results))]
+    _check_words(read, records)
+    compared = pairs(read, records)
     click.echo(f"{read.citation}\nours / published")
     for table in tables(compared):
         sizes = table.epsilons
         head = [f"{table.model} {table.attack} {table.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
         rows = [[method, *(_cell(row.get(eps)) for eps in sizes)] for method, row in table.rows.items()]
-        click.echo(f"\ntable {table.name}\n{tabulate(rows, head, tablefmt='simple', disable_numparse=True)}")
-    whole = agreement(compared)
-    if whole is None:
+        title = f"table {table.name}" if table.partial is None else f"table {table.name}, partial ({table.partial})"
+        click.echo(f"\n{title}\n{tabulate(rows, head, tablefmt='simple', disable_numparse=True)}")
+    near = agreements(compared)
+    if not near:
         click.echo("\nno row of ours stands beside any of them yet.")
-    else:
+    for partial, whole in near.items():
+        how = "" if partial is None else f", partial ({partial})"
         click.echo(
-            f"\n{whole.compared} of {whole.of} values compared: mean absolute difference {whole.mean:.3f}, "
+            f"\n{whole.compared} of {whole.of} values compared{how}: mean absolute difference {whole.mean:.3f}, "
             f"largest {whole.largest:.3f}"
         )
+
+
+def _check_words(study: Study, records: Sequence[Record]) -> None:
+    """Rows are found by canonical selectors: another one, of which there is no row, would never meet any."""
+    from ecgbench.catalog import discover
+    from ecgbench.errors import StoreError
+
+    catalog = discover()
+    there = {(kind, getattr(record, kind)) for record in records for kind in SELECTED}
+    for kind, text in study.meant():
+        if (kind, text) not in there:
+            canonical = catalog.canonical(kind, catalog.resolve(kind, text))
+            if canonical != text:
+                raise StoreError(f"{study.name} means {text!r}; expected the {kind} as records have it: {canonical}.")
 
 
 def _cell(pair: Pair | None) -> str:
