@@ -38,14 +38,20 @@ class Agreement:
 
 def pairs(study: Study, records: Iterable[Record]) -> tuple[Pair, ...]:
     """Every published figure with ours: the mean over the seeds of whole rows with scores."""
-    rows: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        if record.status == "ok" and record.limit is None:
-            place = (record.dataset, record.threat, record.protocol, record.model, record.attack, record.defense)
-            rows.setdefault(place, []).append(record)
+    rows = whole_rows(records)
     return tuple(
         Pair(figure, _ours(rows.get(study.row(figure), ()), figure), study.partial(figure)) for figure in study.figures
     )
+
+
+def whole_rows(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
+    """Rows with scores that met all samples of their protocol, by dataset, threat, protocol, model, attack, defense."""
+    rows: dict[tuple[str, ...], list[Record]] = {}
+    for record in sorted(records, key=lambda r: r.seed):
+        if record.status == "ok" and record.limit is None:
+            place = (record.dataset, record.threat, record.protocol, record.model, record.attack, record.defense)
+            rows.setdefault(place, []).append(record)
+    return rows
 
 
 def agreement(compared: Sequence[Pair]) -> Agreement | None:
@@ -99,7 +105,7 @@ def tables(compared: Iterable[Pair]) -> tuple[Table, ...]:
 
 
 def _ours(records: Sequence[Record], figure: Figure) -> Spread | None:
-    scores = [score for record in sorted(records, key=lambda r: r.seed) if (score := record.score(figure.eps))]
+    scores = [score for record in records if (score := record.score(figure.eps))]
     values = [value for score in scores if (value := _value(score, figure.metric)) is not None]
     return over_seeds(values) if values else None
 

@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from ecgbench.figures import Curves, Figure, Matrices, Signals, sealed, unsealed
+from ecgbench.figures import Curves, Figure, Line, Matrices, Panels, Signals, sealed, unsealed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Paper
+    from matplotlib.lines import Line2D
 
 WIDTH, STRIP = 6.4, 10.0  # inches: a figure, and a signal that lasts longer than `LONG` seconds
 LONG = 5.0
 LONGEST = 88  # characters of a label
+COLUMNS = 3  # of panels
 LEADS = 12  # that are drawn of a sample
 INK, PALE = "#222222", "#9a9a9a"
 MARKS = (
@@ -74,6 +76,8 @@ def _paper(figure: Figure) -> Paper:
     match figure:
         case Curves():
             return _curves(figure)
+        case Panels():
+            return _panels(figure)
         case Matrices():
             return _matrices(figure)
         case Signals():
@@ -86,13 +90,7 @@ def _curves(figure: Curves) -> Paper:
     legend = 0.17 * -(-len(labels) // columns) + 0.1
     paper, (axes,) = _sheet(WIDTH, [2.6], below=legend + 0.5)
     for line, label in zip(figure.lines, labels, strict=True):
-        colour, shape = MARKS[line.mark % len(MARKS)]
-        if line.band:
-            low, high = zip(*line.band, strict=True)
-            axes.fill_between(line.eps, low, high, color=colour, alpha=0.12, linewidth=0)
-        dots = axes.plot(line.eps, line.values, color=colour, marker=shape, label=label, clip_on=False)
-        if line.dashed:
-            dots[0].set(linestyle="--", markerfacecolor="white")
+        _line(axes, line, label)
     if figure.headline is not None:
         axes.axvline(figure.headline, color=PALE, linewidth=0.6, zorder=0)
     axes.set(title=_heading(figure.title), xlabel=_clip(figure.x), ylabel=_clip(figure.y, 40), ylim=(-0.02, 1.02))
@@ -103,6 +101,44 @@ def _curves(figure: Curves) -> Paper:
         handles, labels, loc="lower left", bbox_to_anchor=corner, borderaxespad=0.0, ncols=columns, labelspacing=0.35
     )
     return paper
+
+
+def _panels(figure: Panels) -> Paper:
+    from matplotlib.figure import Figure as Paper
+
+    rows, side, gap, left, below = -(-len(figure.panels) // COLUMNS), 1.75, 0.3, 0.6, 0.75
+    top = 0.4 + 0.15 * figure.title.count("\n")
+    width, height = left + COLUMNS * (side + gap), top + rows * (side + gap) - gap + below
+    paper = Paper(figsize=(width, height))
+    told: dict[int, tuple[Line2D, str]] = {}
+    for number, (name, lines) in enumerate(figure.panels):
+        row, column = divmod(number, COLUMNS)
+        x, y = left + column * (side + gap), height - top - row * (side + gap) - side
+        axes = paper.add_axes((x / width, y / height, side / width, side / height))
+        for line in lines:
+            told.setdefault(line.mark, (_line(axes, line, _clip(line.label)), _clip(line.label)))
+        axes.set(ylim=(-0.02, 1.02), ylabel=_clip(figure.y, 40) if column == 0 else "")
+        axes.set_xlim(left=0)
+        axes.set_title(_clip(name, 30), y=0.9, loc="right")
+        last = number + COLUMNS >= len(figure.panels)
+        axes.tick_params(labelleft=column == 0, labelbottom=last)
+        axes.set_xlabel(_clip(figure.x, 30) if last else "")
+    paper.text(0.1 / width, 1 - 0.1 / height, _heading(figure.title, width), va="top")
+    handles, labels = zip(*(told[mark] for mark in sorted(told)), strict=True)
+    paper.legend(handles, labels, loc="lower left", bbox_to_anchor=(left / width, 0.0), ncols=len(labels))
+    return paper
+
+
+def _line(axes: Axes, line: Line, label: str) -> Line2D:
+    """One line with its band and its marks; those of somebody else are dashed and hollow."""
+    colour, shape = MARKS[line.mark % len(MARKS)]
+    if line.band:
+        low, high = zip(*line.band, strict=True)
+        axes.fill_between(line.eps, low, high, color=colour, alpha=0.12, linewidth=0)
+    (dots,) = axes.plot(line.eps, line.values, color=colour, marker=shape, label=label, clip_on=False)
+    if line.dashed:
+        dots.set(linestyle="--", markerfacecolor="white")
+    return dots
 
 
 def _matrices(figure: Matrices) -> Paper:

@@ -46,6 +46,16 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Panels:
+    """Curves in panels of one size, the lines of each by its name; lines of one mark have one label, told once."""
+
+    title: str
+    x: str
+    y: str
+    panels: tuple[tuple[str, tuple[Line, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Matrices:
     """Confusion matrices side by side: by name, the share of each true class (row) predicted as each class.
 
@@ -69,7 +79,7 @@ class Signals:
     delta: tuple[tuple[float, ...], ...]
 
 
-Figure = Curves | Matrices | Signals
+Figure = Curves | Panels | Matrices | Signals
 
 
 def unsealed(figure: Figure) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
-from ecgbench.comparison import Table, pairs, tables
+from ecgbench.comparison import Table, pairs, tables, whole_rows
 from ecgbench.data import Task
 from ecgbench.deltas import Deltas
-from ecgbench.figures import Curves, Figure, Line, Matrices, Signals, fault
+from ecgbench.figures import Curves, Figure, Line, Matrices, Panels, Signals, fault
 from ecgbench.metrics import confusion
 from ecgbench.published import slug
 from ecgbench.ranking import Standing, at_headline
@@ -36,6 +37,8 @@ def gallery(parts: Iterable[Section], studies: Iterable[Study], records: Sequenc
         for table in tables(pairs(study, records)):
             if (name := table_name(study, table)) is not None:
                 found[name] = _beside(study, table, records)
+            if (name := judged_name(study, table, records)) is not None:
+                found[name] = _judged(study, table, records)
     return found
 
 
@@ -57,6 +60,13 @@ def table_name(study: Study, table: Table) -> str | None:
     if table.metric != "acc" or not _compared(table):
         return None
     return _named(study.name, f"table {table.name}", table.model, table.attack)
+
+
+def judged_name(study: Study, table: Table, records: Iterable[Record]) -> str | None:
+    """The file of what judges the victims of a published table; None where nothing does."""
+    if table.metric != "acc" or not _judging(study, table, records):
+        return None
+    return _named(study.name, f"table {table.name} judged", table.model, table.attack)
 
 
 def of_deltas(record: Record, task: Task, kept: Deltas) -> dict[str, Figure]:
@@ -190,6 +200,44 @@ def _beside(study: Study, table: Table, records: Iterable[Record]) -> Curves:
     title = f"{study.name}, table {table.name}: {table.model}, {table.attack}"
     marks = "" if table.partial is None else f"\npartial: {table.partial}"
     return Curves(title + marks, _size(next(of)), "accuracy", tuple(lines))
+
+
+def _judging(study: Study, table: Table, records: Iterable[Record]) -> dict[str, tuple[Sequence[Record], ...]]:
+    """By method: our rows beside the table, and those that judge the same victims, where both are there."""
+    rows = whole_rows(records)
+    found: dict[str, tuple[Sequence[Record], ...]] = {}
+    for method, pairs_of in table.rows.items():
+        figure = next(iter(pairs_of.values())).figure
+        judging = study.judging_row(figure)
+        both = (rows.get(study.row(figure), ()), rows.get(judging, ()) if judging else ())
+        if all(both):
+            found[method] = both
+    return found
+
+
+def _judged(study: Study, table: Table, records: Sequence[Record]) -> Panels:
+    panels = []
+    for method, (ours, judging) in _judging(study, table, records).items():
+        eps, theirs = zip(*((eps, pair.figure.value) for eps, pair in sorted(table.rows[method].items())), strict=True)
+        lines = (
+            Line("published", eps, theirs, dashed=True, mark=0),
+            _mean("ours", ours, mark=1),
+            _mean(f"the same victims under {judging[0].attack}", judging, mark=2),
+        )
+        panels.append((method, lines))
+    marks = "" if table.partial is None else f"\npartial: {table.partial}"
+    title = f"{study.name}, table {table.name}: {table.model}, {table.attack}, and what judges it{marks}"
+    return Panels(title, _size(judging[0]), "accuracy", tuple(panels))
+
+
+def _mean(label: str, records: Sequence[Record], mark: int) -> Line:
+    """Accuracy in the mean of the seeds, and the widest of their intervals, at each eps that all of them have."""
+    scores = [{score.eps: score for score in record.scores} for record in records]
+    eps = tuple(sorted(set.intersection(*(set(one) for one in scores))))
+    values = tuple(fmean(one[size].acc for one in scores) for size in eps)
+    spans = ([one[size].interval.acc for one in scores] for size in eps)
+    band = tuple((min(low for low, _ in span), max(high for _, high in span)) for span in spans)
+    return Line(label, eps, values, band, mark=mark)
 
 
 def _size(record: Record | None) -> str:

@@ -189,10 +189,10 @@ def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
             f"{_figure(whole.mean)}, largest {_figure(whole.largest)}."
         )
     for table in tables(compared):
-        yield from _compared(study, table)
+        yield from _compared(study, table, records)
 
 
-def _compared(study: Study, table: Table) -> Iterator[str]:
+def _compared(study: Study, table: Table, records: Sequence[Record]) -> Iterator[str]:
     """One published table and ours: nothing if no row of ours stands beside it."""
     near = agreement(table.pairs)
     if near is None:
@@ -204,6 +204,8 @@ def _compared(study: Study, table: Table) -> Iterator[str]:
     yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
     if (name := gallery.table_name(study, table)) is not None:
         yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
+    if (name := gallery.judged_name(study, table, records)) is not None:
+        yield from ("", f"![Accuracy over eps, published, ours, and what judges it]({FIGURES}/{name})")
 
 
 def _beside(pair: Pair | None) -> str:

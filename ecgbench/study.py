@@ -6,7 +6,7 @@ import csv
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,20 @@ class Otherwise:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What judges the victims of a study: rows as beside its attack `of`, but for `attack` and what `place` has."""
+
+    of: str
+    attack: str
+    place: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Study:
     """Published figures with their source, and which canonical selectors each word of theirs stands for.
 
     `place` is the dataset, threat and protocol of our rows. `otherwise` are exceptions, of which the later ones count.
+    `judged` names the attack that says what the same victims are worth, if one does.
     """
 
     name: str
@@ -63,10 +73,25 @@ class Study:
     place: Mapping[str, str]
     selectors: Mapping[str, Mapping[str, str]]
     figures: tuple[Figure, ...]
-    otherwise: tuple[Otherwise, ...] = field(default=())
+    otherwise: tuple[Otherwise, ...] = ()
+    judged: Judged | None = None
 
     def row(self, figure: Figure) -> tuple[str, ...]:
         """What a record of the same thing has as dataset, threat, protocol, model, attack and defense."""
+        place, words = self._meant_by(figure)
+        return (*(place[name] for name in PLACE), *(words[term] for term in TERMS))
+
+    def judging_row(self, figure: Figure) -> tuple[str, ...] | None:
+        """What a record of that which judges the same victim has as these; None where nothing does."""
+        if self.judged is None or figure.attack != self.judged.of:
+            return None
+        place, words = self._meant_by(figure)
+        place |= self.judged.place
+        words |= {"attack": self.judged.attack}
+        return (*(place[name] for name in PLACE), *(words[term] for term in TERMS))
+
+    def _meant_by(self, figure: Figure) -> tuple[dict[str, str], dict[str, str]]:
+        """Place and selectors of our rows beside `figure`."""
         place, words = dict(self.place), {term: self.selectors[term][getattr(figure, term)] for term in TERMS}
         for one in self._said_of(figure):
             place |= one.place
@@ -75,7 +100,7 @@ class Study:
                 for term, meant in one.selectors.items()
                 if getattr(figure, term) in meant
             }
-        return (*(place[name] for name in PLACE), *(words[term] for term in TERMS))
+        return place, words
 
     def partial(self, figure: Figure) -> str | None:
         """How much less than the study our rows beside `figure` are; None where they are not."""
@@ -87,6 +112,8 @@ class Study:
             yield from place.items()
             for term, texts in words.items():
                 yield from (("defense" if term == "method" else term, text) for text in texts.values())
+        if self.judged is not None:
+            yield from (("attack", self.judged.attack), *self.judged.place.items())
 
     def _said_of(self, figure: Figure) -> list[Otherwise]:
         return [one for one in self.otherwise if one.holds(figure)]
@@ -110,7 +137,7 @@ def read_study(path: Path) -> Study:
         raise StoreError(f"{where} cannot be read: {fault}.") from None
     except KeyError as fault:
         raise StoreError(f"{where} lacks {fault}; expected a citation, values, selectors and their words.") from None
-    _known(content, ("citation", "values", *PLACE, *TERMS, "otherwise"), where)
+    _known(content, ("citation", "values", *PLACE, *TERMS, "otherwise", "judged"), where)
     exceptions = content.get("otherwise", [])
     if not isinstance(exceptions, list):
         raise StoreError(f"{where} gives otherwise = {exceptions!r}; expected tables [[otherwise]].")
@@ -120,7 +147,8 @@ def read_study(path: Path) -> Study:
     if tuple(table.fieldnames or ()) != COLUMNS:
         raise StoreError(f"{values} has columns {table.fieldnames}; expected {', '.join(COLUMNS)}.")
     figures = tuple(_figure(line, selectors, f"{values} line {at}") for at, line in enumerate(table, 2))
-    return Study(path.stem, citation, place, selectors, figures, otherwise)
+    judged = _judged(content["judged"], selectors, where) if "judged" in content else None
+    return Study(path.stem, citation, place, selectors, figures, otherwise, judged)
 
 
 def _otherwise(content: object, selectors: Mapping[str, Mapping[str, str]], where: str) -> Otherwise:
@@ -136,6 +164,19 @@ def _otherwise(content: object, selectors: Mapping[str, Mapping[str, str]], wher
     partial = content.get("partial")
     place = {name: str(content[name]) for name in PLACE if name in content}
     return Otherwise(asked, place, meant, None if partial is None else str(partial))
+
+
+def _judged(content: object, selectors: Mapping[str, Mapping[str, str]], where: str) -> Judged:
+    words = _words(content, "judged", where)
+    _known(words, ("of", "attack", *PLACE), f"{where}, judged,")
+    for name in ("of", "attack"):
+        if name not in words:
+            raise StoreError(
+                f"{where}, judged, lacks {name!r}; expected an attack, and the one of theirs it stands beside."
+            )
+    of, attack = words.pop("of"), words.pop("attack")
+    _known([of], tuple(selectors["attack"]), f"{where}, judged, of,")
+    return Judged(of, attack, words)
 
 
 def _known(words: Iterable[str], known: Sequence[str], where: str) -> None:

@@ -174,6 +174,21 @@ def test_words_that_are_no_table_are_refused(path: Path) -> None:
         read_study(path)
 
 
+@pytest.mark.parametrize(
+    ("judged", "fault"),
+    [
+        ('of = "PGD"\n', "lacks 'attack'; expected an attack"),
+        ('attack = "strict"\n', "lacks 'of'"),
+        ('of = "pgd"\nattack = "strict"\n', "of, has 'pgd'; did you mean 'PGD'"),
+        ('of = "PGD"\nattack = "strict"\nthreats = "l2"\n', "has 'threats'; did you mean 'threat'"),
+    ],
+)
+def test_a_judge_in_words_that_nobody_knows_is_refused(judged: str, fault: str, path: Path) -> None:
+    path.write_text(f"{STUDY}[judged]\n{judged}")
+    with pytest.raises(StoreError, match=rf"study\.toml, judged, .*{fault}"):
+        read_study(path)
+
+
 def test_exceptions_are_a_list_of_tables(path: Path) -> None:
     path.write_text('otherwise = "x"\n' + STUDY)
     with pytest.raises(StoreError, match=r"gives otherwise = 'x'; expected tables \[\[otherwise\]\]"):

@@ -13,7 +13,7 @@ import pytest
 
 from ecgbench import figures
 from ecgbench.drawing import draw
-from ecgbench.figures import Curves, Figure, Line, Matrices, Signals, fault, shows
+from ecgbench.figures import Curves, Figure, Line, Matrices, Panels, Signals, fault, shows
 
 EPS, ACC = (0.0, 0.05, 0.1), (0.9, 0.5, 0.1)
 OURS = Line("mlp, ours", EPS, ACC, tuple((acc - 0.05, acc + 0.05) for acc in ACC))
@@ -23,8 +23,11 @@ SHARES = ((0.875, 0.125), (0.25, 0.75))
 MATRICES = Matrices("mlp", ("N", "V"), (16, 4), (("clean", SHARES), ("attacked", SHARES[::-1])))
 WAVE = tuple(np.sin(np.arange(50) / 5).tolist())
 SIGNALS = Signals("sample 7", "mV", 125.0, (WAVE,), (tuple(0.01 * v for v in WAVE),))
-ALL = (CURVES, MATRICES, SIGNALS)
-NAMES = ("Curves", "Matrices", "Signals")
+PANELS = Panels(
+    "four", "eps in mV", "accuracy", tuple((f"panel {n}", (OURS, replace(THEIRS, mark=1))) for n in range(4))
+)
+ALL = (CURVES, PANELS, MATRICES, SIGNALS)
+NAMES = ("Curves", "Panels", "Matrices", "Signals")
 
 
 def texts(svg: str) -> list[str]:
@@ -73,6 +76,13 @@ def test_a_digit_altered_anywhere_is_found(figure: Figure) -> None:
         assert fault(svg[:place] + digit + svg[place + 1 :], figure) is not None
 
 
+def test_panels_tell_each_label_once() -> None:
+    shown = texts(draw(PANELS))
+    assert [shown.count(label) for label in ("mlp, ours", "mlp, published", "four")] == [1, 1, 1]
+    assert [shown.count(f"panel {n}") for n in range(4)] == [1] * 4
+    assert shown.count("eps in mV") == 3 and shown.count("accuracy") == 2  # below each column, beside each row
+
+
 def test_a_fault_is_found_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     svg = draw(CURVES)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -94,6 +104,7 @@ def test_names_cannot_break_the_drawing() -> None:
     nasty = 'a<b>&"\x1b\n$x^2$ \u4e2d \U0001f600' + "long" * 50
     for figure in (
         replace(CURVES, title=nasty, x=nasty, lines=(replace(OURS, label=nasty),)),
+        replace(PANELS, title=nasty, x=nasty, panels=((nasty, (OURS, THEIRS)),)),
         replace(MATRICES, title=nasty, classes=(nasty, "V")),
         replace(SIGNALS, title=nasty, unit=nasty),
     ):

@@ -12,12 +12,12 @@ from problems import task_of
 
 from ecgbench.data import Samples
 from ecgbench.deltas import Deltas
-from ecgbench.figures import Curves, Figure, Matrices, Signals
+from ecgbench.figures import Curves, Figure, Matrices, Panels, Signals
 from ecgbench.gallery import curves_name, gallery, of_deltas
 from ecgbench.published import Published
 from ecgbench.sections import sections
 from ecgbench.study import Figure as Value
-from ecgbench.study import Study
+from ecgbench.study import Judged, Study
 
 STUDY = Study(
     name="study",
@@ -114,6 +114,36 @@ def test_published_accuracies_are_dashed_beside_ours_where_both_stand() -> None:
         True,
     )
     assert ours.mark == theirs.mark and shown.x == "eps in mV"
+
+
+JUDGED = replace(STUDY, judged=Judged("PGD", "strict", {"protocol": "parts"}))
+
+
+def judged(*rows: Published, study: Study = JUDGED) -> list[Panels]:
+    return [figure for figure in figures(*rows, studies=(study,)).values() if isinstance(figure, Panels)]
+
+
+def test_what_judges_a_victim_stands_beside_what_was_published_and_ours() -> None:
+    ours = row(made_up(["01", "01"]))
+    strict = [
+        row(made_up(wrong), attack="strict", protocol="parts", seed=seed)
+        for seed, wrong in enumerate((["0123", "0123"], ["012345", "012345"]))
+    ]
+    (shown,) = judged(ours, *strict)
+    ((method, (theirs, replay, verdict)),) = shown.panels
+    assert method == "plain" and [line.mark for line in (theirs, replay, verdict)] == [0, 1, 2]
+    assert (theirs.values, theirs.dashed, theirs.band) == ((0.9, 0.5, 0.2), True, ())
+    assert (replay.label, replay.values[1]) == ("ours", 0.8)
+    assert (verdict.label, verdict.values[1]) == ("the same victims under strict", pytest.approx(0.5))
+    one, other = (record.record.score(0.1).interval.acc for record in strict)  # type: ignore[union-attr]
+    assert verdict.band[1] == (min(one[0], other[0]), max(one[1], other[1]))
+
+
+@pytest.mark.parametrize("other", [{"protocol": "standard"}, {"attack": "pgd9"}, {"defense": "odd"}, {"limit": 5}])
+def test_nothing_judges_a_victim_that_did_not_meet_it(other: dict[str, object]) -> None:
+    ours = row(made_up(["01", "01"]))
+    assert judged(ours, row(made_up(["0", "0"]), **{"attack": "strict", "protocol": "parts", **other})) == []
+    assert judged(ours, row(made_up(["0", "0"]), attack="strict", protocol="parts"), study=STUDY) == []
 
 
 def test_a_study_without_rows_of_ours_has_no_figure() -> None:
