@@ -85,7 +85,7 @@ def load_victim(name: str, folder: str | Path = CHECKPOINTS) -> Module:
     """
     known = cards(Path(folder))
     if name not in known:
-        raise UnknownNameError("published victim", name, known)
+        raise UnknownNameError("published victim", str(name), known)
     key, card = known[name]
     files = Store(Path(folder)).get(STAGE, key)
     if files is None:
