@@ -28,8 +28,7 @@ def gallery(parts: Iterable[Section], studies: Iterable[Study], records: Sequenc
     """All figures of a board by the name of their file."""
     found: dict[str, Figure] = {}
     for section in parts:
-        if (curve := curves_name(section)) is not None:
-            found[curve] = _curves(section)
+        found |= {name: _curves(section, model) for model, name in curves_names(section).items()}
         for victim in section.standings:
             if (matrix := matrices_name(section, victim)) is not None:
                 found[matrix] = _matrices(section, victim)
@@ -42,9 +41,9 @@ def gallery(parts: Iterable[Section], studies: Iterable[Study], records: Sequenc
     return found
 
 
-def curves_name(section: Section) -> str | None:
-    """The file of a section's curves; None where no victim has any."""
-    return _named(*_terms(section)) if _shown(section) else None
+def curves_names(section: Section) -> dict[str, str]:
+    """The file of a section's curves for each model that has any: in one for all, lines were not told apart."""
+    return {model: _named(*_terms(section), model) for model in sorted({victim.model for victim in _shown(section)})}
 
 
 def matrices_name(section: Section, victim: Standing) -> str | None:
@@ -152,8 +151,9 @@ def _label(victim: Standing) -> str:
     return ", ".join([*facts, *([] if victim.limit is None else ["partial"]), *victim.flags])
 
 
-def _curves(section: Section) -> Curves:
-    lines = [_line(victim, mark) for mark, victim in enumerate(_shown(section))]
+def _curves(section: Section, model: str) -> Curves:
+    victims = (victim for victim in _shown(section) if victim.model == model)
+    lines = [_line(victim, mark) for mark, victim in enumerate(victims)]
     return Curves(
         _title(section), _size(section.scored), "accuracy, worst case, 95 % interval", tuple(lines), section.headline
     )

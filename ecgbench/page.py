@@ -95,8 +95,8 @@ def _section(section: Section) -> Iterator[str]:
     robust[at] = f"**{robust[at]}**"
     head = ["#", "model", "defense", "seeds", "n", "clean", *robust, f"interval at {_number(section.headline)}"]
     yield from _table([*head, "decided by", "flags"], [_victim(one, section) for one in section.standings])
-    if (name := gallery.curves_name(section)) is not None:
-        yield from ("", f"![Robust accuracy over eps, a line for each victim]({FIGURES}/{name})")
+    for model, name in gallery.curves_names(section).items():
+        yield from ("", f"![Robust accuracy of {_text(model)} over eps, a line for each defense]({FIGURES}/{name})")
     yield from ("", "Every attack by itself, ACC / PREC / F1:", "")
     head = ["model", "defense", "attack", "seed", "n", "clean", *(_number(eps) for eps in section.epsilons)]
     yield from _table([*head, "AUC", "flags", "row"], [_row(row.record, section.epsilons) for row in section.rows])

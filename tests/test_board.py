@@ -83,7 +83,7 @@ def test_a_longer_name_changes_its_own_lines_only():
     rows = small_board()
     longer = [*rows[:-1], row(rows[-1].outcomes, protocol="last", skip_unpredicted=True, model="a-much-longer-name")]
     old, new = lines(*rows), lines(*longer)
-    assert len(old) == len(new) and sum(a != b for a, b in zip(old, new, strict=True)) == 2
+    assert len(old) == len(new) and sum(a != b for a, b in zip(old, new, strict=True)) == 3
 
 
 def test_a_victim_shows_the_worst_case_of_its_attacks_over_seeds():
@@ -211,12 +211,9 @@ def test_a_row_removed_by_hand_is_found(leaderboard):
     gone = next((leaderboard / "results" / "beats").glob("linear-*.json"))
     gone.unlink()
     beside(gone).unlink()
-    *drawn, vanished, stale = check(leaderboard)
+    *_, vanished, stale = faults = check(leaderboard)
     assert f"shows row {gone.stem[-12:]}, which no record in results has" in vanished and "is stale" in stale
-    assert [fault.partition(".svg ")[2] for fault in drawn] == [
-        "shows something else; build the board.",
-        "is shown nowhere; build the board.",
-    ]
+    assert [fault.partition(".svg ")[2] for fault in faults[:-2]] == ["is shown nowhere; build the board."] * 2
 
 
 def test_a_digit_altered_in_a_record_is_found(leaderboard):
@@ -252,7 +249,7 @@ def test_rows_that_cannot_be_compared_are_a_fault_of_the_board(leaderboard):
 
 def test_the_page_shows_every_figure_and_no_other(leaderboard):
     shown = re.findall(r"\(figures/([^()]+)\)", (leaderboard / "README.md").read_text())
-    assert sorted(shown) == sorted(figures(leaderboard)) and len(shown) == len(set(shown)) == 8
+    assert sorted(shown) == sorted(figures(leaderboard)) and len(shown) == len(set(shown)) == 9
 
 
 def test_figures_just_drawn_are_not_drawn_anew(leaderboard, monkeypatch):

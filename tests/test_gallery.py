@@ -13,7 +13,7 @@ from problems import task_of
 from ecgbench.data import Samples
 from ecgbench.deltas import Deltas
 from ecgbench.figures import Curves, Figure, Matrices, Panels, Signals
-from ecgbench.gallery import curves_name, gallery, of_deltas
+from ecgbench.gallery import curves_names, gallery, of_deltas
 from ecgbench.published import Published
 from ecgbench.sections import sections
 from ecgbench.study import Figure as Value
@@ -55,14 +55,20 @@ def test_a_curve_is_the_worst_case_over_attacks_with_its_interval() -> None:
     assert all(low < value < high for value, (low, high) in zip(line.values[1:], line.band[1:], strict=True))
 
 
+def test_each_model_has_curves_of_its_own() -> None:
+    rows = row(made_up(["01", "01"]), model="mlp"), row(made_up(["0", "0"]), model="cnn")
+    found = [figure for figure in figures(*rows).values() if isinstance(figure, Curves)]
+    assert [[line.label for line in shown.lines] for shown in found] == [["cnn, none, 1 seed"], ["mlp, none, 1 seed"]]
+
+
 def test_victims_that_rank_have_a_line_and_flags_stand_beside_their_names() -> None:
     shown = curves(
-        row(made_up(["0", "0"]), model="good"),
-        row(made_up(["", ""]), model="flagged", checks=raised("LOSS")),
-        row(made_up(["", ""]), model="part", limit=10),
-        row(model="broken"),
+        row(made_up(["0", "0"]), defense="good"),
+        row(made_up(["", ""]), defense="flagged", checks=raised("LOSS")),
+        row(made_up(["", ""]), defense="part", limit=10),
+        row(defense="broken"),
     )
-    assert [line.label for line in shown.lines] == ["good, none, 1 seed", "flagged, none, 1 seed, LOSS"]
+    assert [line.label for line in shown.lines] == ["mlp, good, 1 seed", "mlp, flagged, 1 seed, LOSS"]
     assert [line.mark for line in shown.lines] == [0, 1] and shown.headline == 0.1 and shown.x == "eps in mV"
 
 
@@ -97,7 +103,7 @@ def test_terms_that_look_alike_in_a_file_name_have_files_of_their_own() -> None:
     rows = [
         row(made_up(["0", "0"]), threat=threat) for threat in ("l2[a]", "l2-a", "L2-a" + "x" * 99, "L2-a" + "x" * 98)
     ]
-    names = [curves_name(section) for section in sections(rows)]
+    names = [name for section in sections(rows) for name in curves_names(section).values()]
     assert len({str(name).lower() for name in names}) == 4 and len(figures(*rows)) == 8
     assert all(len(str(name)) < 100 for name in names)
 
