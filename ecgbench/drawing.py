@@ -106,21 +106,23 @@ def _curves(figure: Curves) -> Paper:
 def _panels(figure: Panels) -> Paper:
     from matplotlib.figure import Figure as Paper
 
-    rows, side, gap, left, below = -(-len(figure.panels) // COLUMNS), 1.75, 0.3, 0.6, 0.75
+    columns = min(COLUMNS, len(figure.panels))
+    rows, side, gap, left, below = -(-len(figure.panels) // columns), 1.75, 0.3, 0.6, 0.75
     top = 0.4 + 0.15 * figure.title.count("\n")
-    width, height = left + COLUMNS * (side + gap), top + rows * (side + gap) - gap + below
+    width, height = max(WIDTH, left + columns * (side + gap)), top + rows * (side + gap) - gap + below
     paper = Paper(figsize=(width, height))
     told: dict[int, tuple[Line2D, str]] = {}
+    furthest = 1.02 * max(max(line.eps) for _, lines in figure.panels for line in lines)
     for number, (name, lines) in enumerate(figure.panels):
-        row, column = divmod(number, COLUMNS)
+        row, column = divmod(number, columns)
         x, y = left + column * (side + gap), height - top - row * (side + gap) - side
         axes = paper.add_axes((x / width, y / height, side / width, side / height))
         for line in lines:
             told.setdefault(line.mark, (_line(axes, line, _clip(line.label)), _clip(line.label)))
         axes.set(ylim=(-0.02, 1.02), ylabel=_clip(figure.y, 40) if column == 0 else "")
-        axes.set_xlim(left=0)
-        axes.set_title(_clip(name, 30), y=0.9, loc="right")
-        last = number + COLUMNS >= len(figure.panels)
+        axes.set_xlim(0, furthest)
+        axes.set_title(_clip(name, 24), y=0.9, loc="right")
+        last = number + columns >= len(figure.panels)
         axes.tick_params(labelleft=column == 0, labelbottom=last)
         axes.set_xlabel(_clip(figure.x, 30) if last else "")
     paper.text(0.1 / width, 1 - 0.1 / height, _heading(figure.title, width), va="top")

@@ -11,7 +11,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ecgbench.store import canonical_json
+from ecgbench.published import slug
+from ecgbench.store import canonical_json, key_of
 
 DRAWING = 1
 """Raise it with every change of how figures look: those drawn before are then stale."""
@@ -47,7 +48,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Panels:
-    """Curves in panels of one size, the lines of each by its name; lines of one mark have one label, told once."""
+    """Curves in panels on the same axes, each with its name; the label of a mark is that of its first line."""
 
     title: str
     x: str
@@ -80,6 +81,16 @@ class Signals:
 
 
 Figure = Curves | Panels | Matrices | Signals
+
+
+def file_name(*words: str) -> str:
+    """A readable name with a digest, since different words may look alike in it."""
+    return f"{slug('-'.join(words))}-{key_of({'words': words})[:8]}.svg"
+
+
+def eps_axis(unit: str) -> str:
+    """The name of an axis of eps in a record's unit."""
+    return "eps in the unit of the signal" if unit == "1" else f"eps in {unit}"
 
 
 def unsealed(figure: Figure) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 
-from ecgbench.comparison import Table, pairs, tables, whole_rows
+from ecgbench.beside import beside
+from ecgbench.comparison import pairs, tables, whole_rows
 from ecgbench.data import Task
 from ecgbench.deltas import Deltas
-from ecgbench.figures import Curves, Figure, Line, Matrices, Panels, Signals, fault
+from ecgbench.figures import Curves, Figure, Line, Matrices, Signals, eps_axis, fault, file_name
 from ecgbench.metrics import confusion
-from ecgbench.published import slug
 from ecgbench.ranking import Standing, at_headline
 from ecgbench.record import Record
 from ecgbench.sections import Section
-from ecgbench.store import key_of, write_file
+from ecgbench.store import write_file
 from ecgbench.study import Study
 
 FIGURES = "figures"
@@ -32,18 +31,16 @@ def gallery(parts: Iterable[Section], studies: Iterable[Study], records: Sequenc
         for victim in section.standings:
             if (matrix := matrices_name(section, victim)) is not None:
                 found[matrix] = _matrices(section, victim)
+    rows = whole_rows(records)
     for study in studies:
         for table in tables(pairs(study, records)):
-            if (name := table_name(study, table)) is not None:
-                found[name] = _beside(study, table, records)
-            if (name := judged_name(study, table, records)) is not None:
-                found[name] = _judged(study, table, records)
+            found |= beside(study, table, rows)
     return found
 
 
 def curves_names(section: Section) -> dict[str, str]:
     """The file of a section's curves for each model that has any: in one for all, lines were not told apart."""
-    return {model: _named(*_terms(section), model) for model in sorted({victim.model for victim in _shown(section)})}
+    return {model: file_name(*_terms(section), model) for model in sorted({victim.model for victim in _shown(section)})}
 
 
 def matrices_name(section: Section, victim: Standing) -> str | None:
@@ -51,21 +48,7 @@ def matrices_name(section: Section, victim: Standing) -> str | None:
     record = section.scored
     if record is None or len(record.classes) > CLASSES or victim not in _shown(section):
         return None
-    return _named(*_terms(section), victim.model, victim.defense, *([f"{victim.limit}"] if victim.limit else []))
-
-
-def table_name(study: Study, table: Table) -> str | None:
-    """The file of a published table's accuracies beside ours; None where nothing stands beside them."""
-    if table.metric != "acc" or not _compared(table):
-        return None
-    return _named(study.name, f"table {table.name}", table.model, table.attack)
-
-
-def judged_name(study: Study, table: Table, records: Iterable[Record]) -> str | None:
-    """The file of what judges the victims of a published table; None where nothing does."""
-    if table.metric != "acc" or not _judging(study, table, records):
-        return None
-    return _named(study.name, f"table {table.name} judged", table.model, table.attack)
+    return file_name(*_terms(section), victim.model, victim.defense, *([f"{victim.limit}"] if victim.limit else []))
 
 
 def of_deltas(record: Record, task: Task, kept: Deltas) -> dict[str, Figure]:
@@ -79,7 +62,7 @@ def of_deltas(record: Record, task: Task, kept: Deltas) -> dict[str, Figure]:
         unit = task.physical or ("unit of the signal" if task.unit == "1" else task.unit)
         leads = [factor * one[at].reshape(-1, one.shape[-1]).astype(np.float64) for one in (kept.x, kept.delta)]
         x, delta = (tuple(tuple(lead) for lead in each.tolist()) for each in leads)
-        made[_named(f"sample{sample}", record.key[:12], *cell[1:])] = Signals(
+        made[file_name(f"sample{sample}", record.key[:12], *cell[1:])] = Signals(
             f"{facts}\n{', '.join(cell)}", unit, task.rate, x, delta
         )
     return made
@@ -125,11 +108,6 @@ def _left_over(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     return [path for path in sorted(folder.glob("*.svg")) if path.name not in figures]
 
 
-def _named(*words: str) -> str:
-    """A readable name with a digest, since different words may look alike in it."""
-    return f"{slug('-'.join(words))}-{key_of({'words': words})[:8]}.svg"
-
-
 def _terms(section: Section) -> tuple[str, ...]:
     protocol = () if section.protocol == "standard" else (section.protocol,)
     return (section.dataset, section.threat, *protocol, f"{section.headline!r}")
@@ -155,7 +133,11 @@ def _curves(section: Section, model: str) -> Curves:
     victims = (victim for victim in _shown(section) if victim.model == model)
     lines = [_line(victim, mark) for mark, victim in enumerate(victims)]
     return Curves(
-        _title(section), _size(section.scored), "accuracy, worst case, 95 % interval", tuple(lines), section.headline
+        _title(section),
+        eps_axis("1" if section.scored is None else section.scored.unit),
+        "accuracy, worst case, 95 % interval",
+        tuple(lines),
+        section.headline,
     )
 
 
@@ -178,68 +160,3 @@ def _matrices(section: Section, victim: Standing) -> Matrices:
         panels.append((name, tuple(tuple(row) for row in shares.tolist())))
     counts = np.bincount(seeds[0].y, minlength=len(classes)).tolist()
     return Matrices(f"{_label(victim)}\n{_title(section)}", classes, tuple(counts), tuple(panels))
-
-
-def _compared(table: Table) -> dict[str, list[tuple[float, float, float]]]:
-    """By method: eps, our accuracy and theirs, where both stand at two eps or more."""
-    found = {
-        method: [(eps, pair.ours.mean, pair.figure.value) for eps, pair in sorted(row.items()) if pair.ours]
-        for method, row in table.rows.items()
-    }
-    return {method: both for method, both in found.items() if len(both) > 1}
-
-
-def _beside(study: Study, table: Table, records: Iterable[Record]) -> Curves:
-    rows = {study.row(pair.figure)[:2] for pair in table.pairs if pair.ours}
-    of = (r for r in records if r.status == "ok" and (r.dataset, r.threat) in rows)
-    lines = []
-    for mark, (method, both) in enumerate(_compared(table).items()):
-        eps, ours, theirs = zip(*both, strict=True)
-        lines += [Line(f"{method}, ours", eps, ours, mark=mark)]
-        lines += [Line(f"{method}, published", eps, theirs, dashed=True, mark=mark)]
-    title = f"{study.name}, table {table.name}: {table.model}, {table.attack}"
-    marks = "" if table.partial is None else f"\npartial: {table.partial}"
-    return Curves(title + marks, _size(next(of)), "accuracy", tuple(lines))
-
-
-def _judging(study: Study, table: Table, records: Iterable[Record]) -> dict[str, tuple[Sequence[Record], ...]]:
-    """By method: our rows beside the table, and those that judge the same victims, where both are there."""
-    rows = whole_rows(records)
-    found: dict[str, tuple[Sequence[Record], ...]] = {}
-    for method, pairs_of in table.rows.items():
-        figure = next(iter(pairs_of.values())).figure
-        judging = study.judging_row(figure)
-        both = (rows.get(study.row(figure), ()), rows.get(judging, ()) if judging else ())
-        if all(both):
-            found[method] = both
-    return found
-
-
-def _judged(study: Study, table: Table, records: Sequence[Record]) -> Panels:
-    panels = []
-    for method, (ours, judging) in _judging(study, table, records).items():
-        eps, theirs = zip(*((eps, pair.figure.value) for eps, pair in sorted(table.rows[method].items())), strict=True)
-        lines = (
-            Line("published", eps, theirs, dashed=True, mark=0),
-            _mean("ours", ours, mark=1),
-            _mean(f"the same victims under {judging[0].attack}", judging, mark=2),
-        )
-        panels.append((method, lines))
-    marks = "" if table.partial is None else f"\npartial: {table.partial}"
-    title = f"{study.name}, table {table.name}: {table.model}, {table.attack}, and what judges it{marks}"
-    return Panels(title, _size(judging[0]), "accuracy", tuple(panels))
-
-
-def _mean(label: str, records: Sequence[Record], mark: int) -> Line:
-    """Accuracy in the mean of the seeds, and the widest of their intervals, at each eps that all of them have."""
-    scores = [{score.eps: score for score in record.scores} for record in records]
-    eps = tuple(sorted(set.intersection(*(set(one) for one in scores))))
-    values = tuple(fmean(one[size].acc for one in scores) for size in eps)
-    spans = ([one[size].interval.acc for one in scores] for size in eps)
-    band = tuple((min(low for low, _ in span), max(high for _, high in span)) for span in spans)
-    return Line(label, eps, values, band, mark=mark)
-
-
-def _size(record: Record | None) -> str:
-    unit = "1" if record is None else record.unit
-    return "eps in the unit of the signal" if unit == "1" else f"eps in {unit}"

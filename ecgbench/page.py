@@ -8,14 +8,15 @@ from decimal import Decimal
 from math import isfinite
 
 from ecgbench import gallery
-from ecgbench.comparison import Pair, Table, agreement, agreements, pairs, tables
+from ecgbench.beside import beside
+from ecgbench.comparison import Pair, Table, agreements, pairs, tables, whole_rows
 from ecgbench.gallery import FIGURES
 from ecgbench.metrics import Score
 from ecgbench.published import place
 from ecgbench.ranking import Standing, flags, rounded
 from ecgbench.record import SCHEMA, Record
 from ecgbench.sections import Section
-from ecgbench.study import PLACE, Study
+from ecgbench.study import Study
 from ecgbench.uncertainty import Spread
 
 RESULTS = "results"
@@ -173,45 +174,50 @@ def _fixed_by(record: Record) -> list[str]:
 
 def _study(study: Study, records: Sequence[Record]) -> Iterator[str]:
     """Published figures and ours: nothing if no row of ours stands beside them."""
-    compared = pairs(study, records)
+    compared, rows = pairs(study, records), whole_rows(records)
     near = agreements(compared)
     if not near:
         return
     yield f"## Beside published figures: {_text(study.name)}"
     yield ""
     yield f"- {_text(study.citation)}."
-    dataset, threat, protocol = (_text(study.place[name]) for name in PLACE)
-    yield f"- {dataset}, {threat}, protocol {protocol}; ours / published."
-    for partial, whole in near.items():
-        how = "" if partial is None else f", partial ({_text(partial)})"
+    yield (
+        f"- {_text(study.dataset)}, {_text(study.threat)}, protocol {_text(study.protocol)} unless a table says "
+        "otherwise; ours / published."
+    )
+    for partial, found in near.items():
+        how = "" if partial is None else f" (partial: {_text(partial)})"
         yield (
-            f"- {whole.compared} of {whole.of} values stand beside ours{how}: mean absolute difference "
-            f"{_figure(whole.mean)}, largest {_figure(whole.largest)}."
+            f"- {found.compared} of {found.of} values stand beside ours{how}: mean absolute difference "
+            f"{_figure(found.mean)}, largest {_figure(found.largest)}."
         )
     for table in tables(compared):
-        yield from _compared(study, table, records)
+        if agreements(table.pairs):
+            yield from _compared(table)
+            for name, figure in beside(study, table, rows).items():
+                yield from ("", f"![{_text(figure.title)}]({FIGURES}/{name})")
 
 
-def _compared(study: Study, table: Table, records: Sequence[Record]) -> Iterator[str]:
-    """One published table and ours: nothing if no row of ours stands beside it."""
-    near = agreement(table.pairs)
-    if near is None:
-        return
-    marks = "" if table.partial is None else f", partial ({_text(table.partial)})"
-    yield from ("", f"Table {_text(table.name)}{marks}, mean absolute difference {_figure(near.mean)}:", "")
+def _compared(table: Table) -> Iterator[str]:
+    """One published table and ours."""
+    near = [
+        f"mean absolute difference {_figure(found.mean)}{'' if partial is None else ' (partial)'}"
+        for partial, found in agreements(table.pairs).items()
+        if found.compared
+    ]
+    yield from ("", f"{'; '.join([f'Table {_text(table.name)}', *map(_text, table.remarks), *near])}:", "")
     head = f"{_text(table.model)}, {_text(table.attack)}, {table.metric.upper()}"
-    rows = [[_text(name), *(_beside(row.get(eps)) for eps in table.epsilons)] for name, row in table.rows.items()]
+    rows = [
+        [_text(table.label(name)), *(_beside(row.get(eps)) for eps in table.epsilons)]
+        for name, row in table.rows.items()
+    ]
     yield from _table([head, *(_number(eps) for eps in table.epsilons)], rows)
-    if (name := gallery.table_name(study, table)) is not None:
-        yield from ("", f"![Accuracy over eps, ours and published]({FIGURES}/{name})")
-    if (name := gallery.judged_name(study, table, records)) is not None:
-        yield from ("", f"![Accuracy over eps, published, ours, and what judges it]({FIGURES}/{name})")
 
 
 def _beside(pair: Pair | None) -> str:
     if pair is None:
         return MISSING
-    return f"{_spread(pair.ours)} / {_published(pair.figure.value)}"
+    return f"{_spread(pair.ours)} / {_published(pair.theirs.value)}"
 
 
 def _published(value: float) -> str:

@@ -572,7 +572,7 @@ def test_compare_prints_ours_beside_theirs(tmp_path: Path, study: tuple[str, ...
     (record,) = ecgbench(tmp_path, *FGSM, "--json").records
     (acc,) = (score["acc"] for score in record["scores"] if score["eps"] == 0.1)
     out = ecgbench(tmp_path, *study).out
-    assert out.startswith("They\nours / published\n\ntable 7\ntheirs theirs ACC")
+    assert re.match(r"They\n.*, linf, protocol standard; ours / published\n\ntable 7\ntheirs theirs ACC", out)
     assert re.search(rf"^theirs +{acc:.2f} / 0.25 +- / 0.25$", out, re.MULTILINE)
     assert out.endswith(
         f"\n1 of 2 values compared: mean absolute difference {abs(acc - 0.25):.3f}, largest {abs(acc - 0.25):.3f}\n"
@@ -583,7 +583,8 @@ def test_compare_says_which_rows_are_partial(tmp_path: Path, study: tuple[str, .
     path = Path(study[1])
     path.write_text(path.read_text() + '\n[[otherwise]]\nwhere.model = "theirs"\npartial = "1 epoch"\n')
     out = ecgbench(tmp_path, *study).out
-    assert "\ntable 7, partial (1 epoch)\n" in out and "1 of 2 values compared, partial (1 epoch): mean" in out
+    assert "\ntable 7; partial: 1 epoch\n" in out and "\ntheirs (partial) " in out
+    assert "1 of 2 values compared (partial: 1 epoch): mean" in out
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ FLOORS = (
     },
     {
         *("stages", "victims", "zoo", "bench", "whatchanged", "api", "testing"),
-        *("verification", "study", "comparison", "ranking", "sections", "page", "board"),
+        *("verification", "study", "comparison", "beside", "ranking", "sections", "page", "board"),
         *("figures", "drawing", "gallery"),
     },
     {"cli", "__main__"},

@@ -16,15 +16,16 @@ from ecgbench.figures import Curves, Figure, Matrices, Panels, Signals
 from ecgbench.gallery import curves_names, gallery, of_deltas
 from ecgbench.published import Published
 from ecgbench.sections import sections
-from ecgbench.study import Figure as Value
-from ecgbench.study import Judged, Study
+from ecgbench.study import Judged, Study, Value
 
 STUDY = Study(
     name="study",
     citation="Somebody 2020",
-    place={"dataset": "beats", "threat": "linf", "protocol": "standard"},
+    dataset="beats",
+    threat="linf",
+    protocol="standard",
     selectors={"model": {"MLP": "mlp"}, "attack": {"PGD": "pgd"}, "method": {"plain": "none", "odd": "odd"}},
-    figures=tuple(
+    values=tuple(
         Value("1", "MLP", "PGD", metric, method, eps, value)
         for metric in ("acc", "prec")
         for method in ("plain", "odd")
@@ -122,7 +123,7 @@ def test_published_accuracies_are_dashed_beside_ours_where_both_stand() -> None:
     assert ours.mark == theirs.mark and shown.x == "eps in mV"
 
 
-JUDGED = replace(STUDY, judged=Judged("PGD", "strict", {"protocol": "parts"}))
+JUDGED = replace(STUDY, judged=Judged("PGD", "strict", "parts"))
 
 
 def judged(*rows: Published, study: Study = JUDGED) -> list[Panels]:
@@ -130,22 +131,43 @@ def judged(*rows: Published, study: Study = JUDGED) -> list[Panels]:
 
 
 def test_what_judges_a_victim_stands_beside_what_was_published_and_ours() -> None:
-    ours = row(made_up(["01", "01"]))
+    ours = (row(made_up(["01", "01"]), seed=seed) for seed in (0, 1))
     strict = [
         row(made_up(wrong), attack="strict", protocol="parts", seed=seed)
         for seed, wrong in enumerate((["0123", "0123"], ["012345", "012345"]))
     ]
-    (shown,) = judged(ours, *strict)
+    (shown,) = judged(*ours, *strict)
     ((method, (theirs, replay, verdict)),) = shown.panels
     assert method == "plain" and [line.mark for line in (theirs, replay, verdict)] == [0, 1, 2]
     assert (theirs.values, theirs.dashed, theirs.band) == ((0.9, 0.5, 0.2), True, ())
     assert (replay.label, replay.values[1]) == ("ours", 0.8)
-    assert (verdict.label, verdict.values[1]) == ("the same victims under strict", pytest.approx(0.5))
+    assert (verdict.label, verdict.values[1]) == ("judged", pytest.approx(0.5))
     one, other = (record.record.score(0.1).interval.acc for record in strict)  # type: ignore[union-attr]
     assert verdict.band[1] == (min(one[0], other[0]), max(one[1], other[1]))
+    assert shown.title.endswith("and what judges the same victims\njudged by strict, protocol parts")
 
 
-@pytest.mark.parametrize("other", [{"protocol": "standard"}, {"attack": "pgd9"}, {"defense": "odd"}, {"limit": 5}])
+def test_seeds_that_were_not_judged_do_not_stand_beside_the_verdict() -> None:
+    ours = (row(made_up([wrong, wrong]), seed=seed) for seed, wrong in enumerate(["01", "0123"]))
+    (shown,) = judged(*ours, row(made_up(["012345", "012345"]), attack="strict", protocol="parts", seed=1))
+    ((_, (_, replay, verdict)),) = shown.panels
+    assert (replay.values[1], verdict.values[1]) == (0.6, 0.4)
+
+
+def test_a_seed_with_other_eps_counts_where_it_has_them() -> None:
+    ours = (
+        row(made_up(["01", "0123"], epsilons=eps), epsilons=eps, seed=seed)
+        for seed, eps in enumerate([(0.1, 0.2), (0.1, 0.3)])
+    )
+    strict = (row(made_up(["0", "0"]), attack="strict", protocol="parts", seed=seed) for seed in (0, 1))
+    (shown,) = judged(*ours, *strict)
+    ((_, (_, replay, _)),) = shown.panels
+    assert (replay.eps, replay.values) == ((0.0, 0.1, 0.2, 0.3), (1.0, 0.8, 0.6, 0.6))
+
+
+@pytest.mark.parametrize(
+    "other", [{"protocol": "standard"}, {"attack": "pgd9"}, {"defense": "odd"}, {"limit": 5}, {"seed": 7}]
+)
 def test_nothing_judges_a_victim_that_did_not_meet_it(other: dict[str, object]) -> None:
     ours = row(made_up(["01", "01"]))
     assert judged(ours, row(made_up(["0", "0"]), **{"attack": "strict", "protocol": "parts", **other})) == []

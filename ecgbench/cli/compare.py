@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ecgbench.record import Record
     from ecgbench.study import Study
 
-SELECTED = ("dataset", "threat", "protocol", "model", "attack", "defense")
-
 
 @click.command()
 @click.argument("study", type=click.Path(dir_okay=False))
@@ -38,21 +36,21 @@ def compare(study: str, results: str) -> None:
     records = [row.record for row in read_results(Path(results))]
     _check_words(read, records)
     compared = pairs(read, records)
-    click.echo(f"{read.citation}\nours / published")
+    click.echo(f"{read.citation}\n{read.dataset}, {read.threat}, protocol {read.protocol}; ours / published")
     for table in tables(compared):
         sizes = table.epsilons
         head = [f"{table.model} {table.attack} {table.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
-        rows = [[method, *(_cell(row.get(eps)) for eps in sizes)] for method, row in table.rows.items()]
-        title = f"table {table.name}" if table.partial is None else f"table {table.name}, partial ({table.partial})"
+        rows = [[table.label(method), *(_cell(row.get(eps)) for eps in sizes)] for method, row in table.rows.items()]
+        title = "; ".join([f"table {table.name}", *table.remarks])
         click.echo(f"\n{title}\n{tabulate(rows, head, tablefmt='simple', disable_numparse=True)}")
     near = agreements(compared)
     if not near:
         click.echo("\nno row of ours stands beside any of them yet.")
-    for partial, whole in near.items():
-        how = "" if partial is None else f", partial ({partial})"
+    for partial, found in near.items():
+        how = "" if partial is None else f" (partial: {partial})"
         click.echo(
-            f"\n{whole.compared} of {whole.of} values compared{how}: mean absolute difference {whole.mean:.3f}, "
-            f"largest {whole.largest:.3f}"
+            f"\n{found.compared} of {found.of} values compared{how}: mean absolute difference {found.mean:.3f}, "
+            f"largest {found.largest:.3f}"
         )
 
 
@@ -60,9 +58,10 @@ def _check_words(study: Study, records: Sequence[Record]) -> None:
     """Rows are found by canonical selectors: another one, of which there is no row, would never meet any."""
     from ecgbench.catalog import discover
     from ecgbench.errors import StoreError
+    from ecgbench.study import ROW
 
     catalog = discover()
-    there = {(kind, getattr(record, kind)) for record in records for kind in SELECTED}
+    there = {(kind, getattr(record, kind)) for record in records for kind in ROW}
     for kind, text in study.meant():
         if (kind, text) not in there:
             canonical = catalog.canonical(kind, catalog.resolve(kind, text))
@@ -74,4 +73,4 @@ def _cell(pair: Pair | None) -> str:
     if pair is None:
         return ""
     ours = "-" if pair.ours is None else f"{pair.ours.mean:.2f}"
-    return f"{ours} / {pair.figure.value:.2f}"
+    return f"{ours} / {pair.theirs.value:.2f}"
