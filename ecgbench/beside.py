@@ -22,19 +22,13 @@ def beside(study: Study, table: Table, rows: Rows) -> dict[str, Figure]:
     unit = next(iter(rows[study.row(next(pair.theirs for pair in table.pairs if pair.ours))])).unit
     words = (study.name, f"table {table.name}", table.model, table.attack)
     title = f"{study.name}, table {table.name}: {table.model}, {table.attack}"
-    remarks = "; ".join(table.remarks)
-    found: dict[str, Figure] = {
-        file_name(*words): Curves(_lines(title, remarks), eps_axis(unit), "accuracy", tuple(_beside(shown)))
-    }
+    about = "\n".join([title, *table.remarks])
+    found: dict[str, Figure] = {file_name(*words): Curves(about, eps_axis(unit), "accuracy", tuple(_beside(shown)))}
     if study.judged is not None and (panels := _judged(study, table, rows)):
-        remarks = "; ".join([*table.remarks, f"judged by {study.judged.attack}, protocol {study.judged.protocol}"])
-        title = _lines(f"{title}, and what judges the same victims", remarks)
-        found[file_name(*words, "judged")] = Panels(title, eps_axis(unit), "accuracy", panels)
+        verdict = f"judged by {study.judged.attack}, protocol {study.judged.protocol}"
+        about = "\n".join([f"{title}, and what judges the same victims", *table.remarks, verdict])
+        found[file_name(*words, "judged")] = Panels(about, eps_axis(unit), "accuracy", panels)
     return found
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(line for line in lines if line)
 
 
 def _compared(table: Table) -> dict[str, list[tuple[float, float, float]]]:

@@ -88,7 +88,8 @@ def _curves(figure: Curves) -> Paper:
     labels = [_clip(line.label) for line in figure.lines]
     columns = 2 if len(labels) > 1 and max(map(len, labels)) <= LONGEST // 2 - 4 else 1
     legend = 0.17 * -(-len(labels) // columns) + 0.1
-    paper, (axes,) = _sheet(WIDTH, [2.6], below=legend + 0.5)
+    above = max(0.45, 0.15 * (2 + figure.title.count("\n")))
+    paper, (axes,) = _sheet(WIDTH, [2.6], above, below=legend + 0.5)
     for line, label in zip(figure.lines, labels, strict=True):
         _line(axes, line, label)
     if figure.headline is not None:
@@ -175,7 +176,7 @@ def _signals(figure: Signals) -> Paper:
     length = len(figure.clean[0])
     time = [place / (figure.rate or 1.0) for place in range(length)]
     width = STRIP if figure.rate and length / figure.rate > LONG else WIDTH
-    paper, panels = _sheet(width, [1.6, 0.8] * leads, below=0.5)
+    paper, panels = _sheet(width, [1.6, 0.8] * leads, above=0.45, below=0.5)
     for lead in range(leads):
         whole, change = panels[2 * lead : 2 * lead + 2]
         clean, delta = figure.clean[lead], figure.delta[lead]
@@ -198,11 +199,11 @@ def _signals(figure: Signals) -> Paper:
     return paper
 
 
-def _sheet(width: float, heights: Sequence[float], below: float) -> tuple[Paper, list[Axes]]:
-    """A sheet with panels of these heights, in inches, one above the other, and room below them."""
+def _sheet(width: float, heights: Sequence[float], above: float, below: float) -> tuple[Paper, list[Axes]]:
+    """A sheet with panels of these heights, in inches, one above the other, and room above and below."""
     from matplotlib.figure import Figure as Paper
 
-    left, right, above, gap = 0.75, 0.2, 0.45, 0.15
+    left, right, gap = 0.75, 0.2, 0.15
     height = above + sum(heights) + gap * (len(heights) - 1) + below
     paper, top, panels = Paper(figsize=(width, height)), height - above, []
     for each in heights:
