@@ -1,4 +1,7 @@
-"""The four kinds of plugin. Each plugin is a value: a frozen dataclass whose fields are its parameters."""
+"""The four kinds of plugin. Each plugin is a value: a frozen dataclass whose fields are its parameters.
+
+A parameter of another type than its field is refused when the value is made, see `Parameterised`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, Remote
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
+from ecgbench.parameters import Parameterised
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
 
@@ -30,7 +34,7 @@ class Defaults:
 
 
 @runtime_checkable
-class Dataset(Protocol):
+class Dataset(Parameterised, Protocol):
     """Recordings, as a task.
 
     `defaults` stands apart from the task so that a run is planned without loading a signal; `remote` says
@@ -53,7 +57,7 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
-class Model(Protocol):
+class Model(Parameterised, Protocol):
     """An architecture; `default_dataset` names an embedded dataset it can be tried on at once."""
 
     default_dataset: ClassVar[str]
@@ -68,7 +72,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Defense(Protocol):
+class Defense(Parameterised, Protocol):
     """A way to train a victim, or to wrap one.
 
     `base` is a defense whose trained weights this one starts from: the host trains or finds them first.
@@ -92,7 +96,7 @@ class Defense(Protocol):
 
 
 @runtime_checkable
-class Attack(Protocol):
+class Attack(Parameterised, Protocol):
     """A way to perturb the rows of a trial.
 
     `access` "score" never sees a gradient. `minimal` attacks seek the smallest perturbation: they run once,

@@ -14,7 +14,8 @@ import pluggy
 from ecgbench import hookspecs
 from ecgbench.errors import EcgbenchError, UnknownNameError
 from ecgbench.grammar import NAME
-from ecgbench.selector import INTERFACES, parameters
+from ecgbench.parameters import check_parameters
+from ecgbench.selector import INTERFACES
 
 HOOKS = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense"}
 DEEDS = {"dataset": "load", "model": "build", "attack": "perturb", "defense": "fit"}
@@ -124,8 +125,10 @@ def _fault(name: object, value: Any, kind: str) -> str | None:
 
 def _unreadable(value: Any) -> str | None:
     try:
-        parameters(value)
+        check_parameters(value)
         hash(value)
+    except EcgbenchError as fault:
+        return str(fault)
     except Exception as error:
         return f"its parameters cannot be told ({error}); expected annotated fields that can be hashed."
     return None

@@ -18,7 +18,7 @@ HOST = "ecgbench"
 NUMERIC = frozenset(
     f"{HOST}.{name}"
     for name in (
-        *("errors", "keyed", "data", "threat", "dataroot", "journal", "outcomes"),
+        *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes"),
         *("victim", "trial", "losses", "interfaces", "hookspecs"),
         *("training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "deltas"),
     )

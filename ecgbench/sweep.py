@@ -19,13 +19,14 @@ from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal, State, Swept
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
+from ecgbench.parameters import Parameterised
 from ecgbench.threat import TOLERANCE, Ball, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, chunks
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Parameterised):
     """How an attack's work is counted.
 
     `success`: a sample falls at the "first" adversarial iterate, or only if the "last" one is adversarial.

@@ -16,13 +16,14 @@ from torch import Tensor
 from ecgbench.data import Batch, take
 from ecgbench.errors import EcgbenchError, UnknownNameError
 from ecgbench.keyed import Keyed
+from ecgbench.parameters import Parameterised
 
 Norm = Literal["linf", "l2"]
 TOLERANCE = 1e-5  # of eps, for the size of a float32 perturbation; of the range's ends, for the bounds
 
 
 @dataclass(frozen=True)
-class Threat:
+class Threat(Parameterised):
     """The rules: a norm, whether the sample's mask and the task's bounds bind, the unit of eps, the goal.
 
     `unit` is "native" (the unit of x) or "physical" (the task's physical unit, turned into each sample's own

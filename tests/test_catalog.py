@@ -211,7 +211,7 @@ def test_another_file_of_the_same_name_takes_its_place_in_a_later_catalog(here):
         (
             "zz_type.py",
             attack("z").replace("steps: int", "steps: 'Lost'"),
-            "zz_type.py:11) is refused: attacks() gave 'z': its",
+            "zz_type.py:13) is refused: Push: its parameters cannot be told (name 'Lost' is not defined)",
         ),
         ("zz_exit.py", "exit(0)", "zz_exit.py:1) is refused: SystemExit: 0."),
     ],

@@ -15,7 +15,7 @@ import ecgbench_plugins
 from ecgbench.sources import NUMERIC
 
 FLOORS = (
-    {"errors", "keyed"},
+    {"errors", "keyed", "parameters"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
     {"victim", "trial", "losses", "interfaces", "hookspecs"},
     {

@@ -266,18 +266,17 @@ def test_a_refusal_keeps_the_plugins_own_error_as_its_cause():
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-@pytest.mark.parametrize(
-    "value", [Climb(size=float("inf")), Climb(size=float("nan")), Train(table={"a": 1})], ids=["inf", "nan", "dict"]
-)
-def test_a_value_that_no_selector_can_write_is_refused(value):
-    kind = "attack" if isinstance(value, Climb) else "defense"
+def test_a_value_that_no_selector_can_write_is_refused():
     with pytest.raises(EcgbenchError, match="cannot be written"):
-        canonical(value, kind, SHELF)
+        canonical(Train(table={"a": 1}), "defense", SHELF)
 
 
-def test_a_value_that_would_read_back_as_another_is_refused():
-    with pytest.raises(EcgbenchError, match="cannot be written as a selector"):
-        canonical(Climb(label=3), "attack", SHELF)  # a number in a field of strings
+@pytest.mark.parametrize(("field", "given"), [("label", 3), ("size", float("inf")), ("size", float("nan"))])
+def test_a_value_changed_behind_its_back_is_refused(field, given):
+    value = Climb()
+    object.__setattr__(value, field, given)
+    with pytest.raises(EcgbenchError, match="cannot be written"):
+        canonical(value, "attack", SHELF)
 
 
 def test_a_value_of_an_unknown_class_has_no_name():
