@@ -15,9 +15,9 @@ from typing import Any
 
 from ecgbench import errors, grammar, hookspecs, testing
 from ecgbench.catalog import HOST, Catalog, discover
+from ecgbench.flags import CHECKS
 from ecgbench.interfaces import Attack, Dataset, Model
 from ecgbench.offers import HOOKS
-from ecgbench.page import CHECKS
 from ecgbench.record import schema
 
 HERE = Path(__file__).parent

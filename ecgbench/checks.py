@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from ecgbench.effect import EFFECT, EOT, Aftermath, Check, climb
+from ecgbench.fingerprint import fingerprint
 from ecgbench.keyed import Keyed
 from ecgbench.losses import cross_entropy, margin
 from ecgbench.outcomes import Outcomes
@@ -78,7 +78,7 @@ def _function(after: Aftermath) -> Iterator[Check]:
     batch = next(after.batches(after.first(after.outcomes.correct)), None)
     if batch is None:
         batch = after.sweep.task.test[:0].to(after.sweep.device)
-    before = _fingerprint(victim.module)
+    before = fingerprint(victim.module)
     with torch.no_grad():
         once, again = (after.logits(batch) for _ in range(2))
     yield _random(after, once, again)
@@ -86,11 +86,17 @@ def _function(after: Aftermath) -> Iterator[Check]:
         watched = victim.logits(batch.x.clone().requires_grad_(), batch, after.rng.at("logits")).detach()
     moved, same = _agree(once, watched)
     yield Check("DYNAMIC", not same, moved, SAME, "largest change of a logit when a gradient can be asked for")
-    changed = _fingerprint(victim.module) != before
+    changed = fingerprint(victim.module) != before
     yield Check("STATE", changed, float(changed), 0.0, "a forward changes weights or buffers")
-    sums = once.sum(1)
-    inside = bool((once >= 0).all()) and bool((once <= 1).all()) and bool(((sums - 1).abs() <= 1e-5).all())
-    yield Check("PROB", len(batch) > 0 and inside, float(inside), 0.0, "outputs are probabilities, not logits")
+    shown = len(batch) > 0 and _probabilities(once)
+    yield Check("PROB", shown, float(shown), 0.0, "outputs are probabilities, not logits")
+
+
+def _probabilities(outputs: Tensor) -> bool:
+    """Whether `outputs` (n, classes) lie in 0..1 and sum to 1; of one read as (0, z), whether z does."""
+    inside = bool((outputs >= 0).all()) and bool((outputs <= 1).all())
+    single = outputs.shape[1] == 2 and not bool(outputs[:, 0].any())
+    return inside and (single or bool(((outputs.sum(1) - 1).abs() <= 1e-5).all()))
 
 
 def _random(after: Aftermath, once: Tensor, again: Tensor) -> Check:
@@ -112,8 +118,9 @@ def _gradients(after: Aftermath) -> Check:
     """Finite gradients at the clean samples."""
     bad = total = 0
     for batch in after.batches(after.first(after.outcomes.correct)):
-        gradient = after.trial(batch).gradient(torch.zeros_like(batch.x), margin)[1]
-        bad += int((~torch.isfinite(gradient)).flatten(1).any(1).sum())
+        trial = after.trial(batch)
+        trial.gradient(torch.zeros_like(batch.x), margin)
+        bad += int(trial.memory.rough.sum())
         total += len(batch)
     share = bad / total if total else 0.0
     return Check("GRAD", bad > 0, share, 0.0, "share of samples whose gradient is not finite")
@@ -139,9 +146,3 @@ def _random_points(trial: Trial, rng: Keyed) -> None:
         left = trial.standing()
         if len(left):
             left.look(left.ball.sample(left.batch.ids, left.shape, rng.at(draw)))
-
-
-def _fingerprint(module: Module) -> list[tuple[float, float]]:
-    """Exact sums over every weight and buffer, and over their squares."""
-    values = (value.double() for value in module.state_dict().values())
-    return [(float(value.sum()), float(value.square().sum())) for value in values]

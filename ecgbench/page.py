@@ -10,6 +10,7 @@ from math import isfinite
 from ecgbench import gallery
 from ecgbench.beside import beside
 from ecgbench.comparison import Pair, Table, agreements, pairs, tables, whole_rows
+from ecgbench.flags import CHECKS
 from ecgbench.gallery import FIGURES
 from ecgbench.metrics import Score
 from ecgbench.published import place
@@ -22,27 +23,6 @@ from ecgbench.uncertainty import Spread
 RESULTS = "results"
 MISSING = "—"
 REASON = 200  # characters of an error that a cell shows
-CHECKS = {
-    "RANDOM": "two forwards of the same sample disagree",
-    "DYNAMIC": "the victim answers otherwise when a gradient can be asked for",
-    "STATE": "a forward changes the victim",
-    "PROB": "the victim shows probabilities instead of logits, which hides gradients",
-    "GRAD": "gradients at some clean samples are not finite",
-    "NOOP": "every perturbation that the attack returned is 0",
-    "NOISE": "random points of the ball lower the score by more than half a point",
-    "LOSS": "steps on another loss, the margin, lower it by more than half a point",
-    "STEP": "the attack's steps are short, and longer ones lower it by more than half a point",
-    "BATCHDEP": "the other samples of a batch change a sample's logits",
-    "MASKEDGRAD": "gradients do not tell how the margin changes",
-    "UNBOUNDED": "samples stand though eps is the whole range of the data",
-    "LOSSSAT": "the cross-entropy has starved, and the margin lowers the score by more than half a point",
-    "TARGETED": "steps toward every other class in turn lower it by more than half a point",
-    "NOTCONV": "the same attack, longer and from another start, lowers it by more than half a point",
-    "BB>WB": "an attack without gradients lowers it by more than half a point",
-    "TRANSFER": "perturbations of the undefended twin lower it by more than half a point",
-    "ACTIVE-TEST": "the attack misses adversarial examples that were planted",
-    "unchecked": "no check was made",
-}
 _READING = """\
 **The number to cite** is a victim's worst case over its attacks at the headline eps (bold), with its interval, from \
 a row without flags; where `strict` has run, cite `strict`, which is the same set of attacks for every victim.

@@ -19,7 +19,7 @@ NUMERIC = frozenset(
     f"{HOST}.{name}"
     for name in (
         *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes"),
-        *("victim", "trial", "losses", "interfaces", "hookspecs"),
+        *("outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"),
         *("training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "deltas"),
     )
 )

@@ -155,7 +155,7 @@ class Sweep:
         predicted = self.victim.predict(x, batch, self.rng.at(purpose))
         if bool((predicted < 0).any()):
             sample = int(batch.ids[predicted < 0][0])
-            raise ContractError(type(self.victim.module).__name__, "finite logits", f"others on sample {sample}")
+            raise ContractError(self.victim.name, "finite logits", f"others on sample {sample}")
         return predicted
 
     def _outcomes(self, table: _Table, clean: Tensor) -> Outcomes:

@@ -180,7 +180,7 @@ class Ball:
         if self.free is not None:
             gradient = torch.where(self.free, gradient, 0.0)
         size = gradient.flatten(1).norm(dim=1)
-        if bool((size < 1e-15).any()):  # a saturated loss: squares underflow, so scale by the largest entry first
+        if bool(((size < 1e-15) | (size > 1e18)).any()):  # squares under- or overflow: scale by the largest entry first
             gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view_as(self.eps)
             size = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
         return gradient / size.view_as(self.eps)

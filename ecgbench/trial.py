@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.threat import Aim, Ball
 from ecgbench.victim import Victim, chunks, classes
 
+HUGE = 1e15  # stands for an infinite gradient: squares of a hundred million of them still have a finite sum
 Watch = Literal["first", "last", "never"]
 Loss = Callable[[Tensor, Aim], Tensor]
 """Logits (n, classes) and the aim of each row -> (n,), the larger the nearer to a fall."""
@@ -39,7 +41,8 @@ class Slope:
 class Memory:
     """What a trial has seen, by row: fallen, the perturbation that did it, by which component, at what cost.
 
-    `forwards` and `gradients` count samples, not calls. `draw` numbers the forwards, for randomised victims.
+    `forwards` and `gradients` count samples, not calls. `draw` numbers the forwards, for randomised victims. `rough`
+    marks rows of which a gradient was not finite at some point.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -50,6 +53,7 @@ class Memory:
         self.components = [""]
         self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
         self.gradients = torch.zeros(n, dtype=torch.int64, device=device)
+        self.rough = torch.zeros(n, dtype=torch.bool, device=device)
         self.draw = 0
 
     def component(self, name: str) -> int:
@@ -197,16 +201,19 @@ class Trial:
         return hit, slope.gradient
 
     def slope(self, delta: Tensor, loss: Loss) -> tuple[Tensor, Slope]:
-        """The same with the loss of each row beside its gradient."""
+        """The same with the loss of each row beside its gradient.
+
+        The gradient is 0 where the victim gives none, and finite: NaN becomes 0, infinity a large number.
+        """
         if not self.gradients_allowed:
             raise ContractError("an attack with access 'score'", "no gradient to be asked for", "one")
         point = delta.detach().requires_grad_()
         with torch.enable_grad():
             logits = self._ask(point)
             value = loss(logits, self.aim)
-        (gradient,) = torch.autograd.grad(value.sum(), point)
+            gradient = _gradient(value.sum(), point)
         self._count(self.memory.gradients)
-        return self._see(logits.detach(), delta, "first"), Slope(value.detach(), gradient)
+        return self._see(logits.detach(), delta, "first"), Slope(value.detach(), self._finite(gradient))
 
     def logits(self, delta: Tensor) -> Tensor:
         """Logits (n, classes) at `delta` (n, *shape), with autograd, for a foreign loop; calls are counted.
@@ -239,9 +246,25 @@ class Trial:
         if torch.is_grad_enabled() and x.requires_grad:
             if not self.gradients_allowed:
                 raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
-            x.register_hook(lambda _: self._count(self.memory.gradients))
+            x.register_hook(self._given)
         self._count(self.memory.forwards)
-        return self._mean(x, self.batch, self._next_draws())
+        logits = self._mean(x, self.batch, self._next_draws())
+        if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+            logits = logits + 0.0 * x.flatten(1).sum(1, keepdim=True)  # a gradient of 0 where there is none
+        return logits
+
+    def _given(self, gradient: Tensor) -> Tensor:
+        """What a foreign loop gets for a gradient that it asked for."""
+        self._count(self.memory.gradients)
+        return self._finite(gradient)
+
+    def _finite(self, gradient: Tensor) -> Tensor:
+        """`gradient` (n, *shape) with 0 for NaN and +-HUGE for infinities; such rows are remembered as rough."""
+        if isfinite(float(gradient.sum())):
+            return gradient
+        odd = ~torch.isfinite(gradient).flatten(1).all(1)
+        self.memory.rough[self.rows[odd]] = True
+        return gradient.nan_to_num(0.0, HUGE, -HUGE)
 
     def _ask(self, delta: Tensor) -> Tensor:
         self._count(self.memory.forwards)
@@ -279,6 +302,14 @@ class Trial:
             self.memory.delta[rows] = delta[at]
             self.memory.by[rows] = self.memory.component(self.by)
         return hit
+
+
+def _gradient(value: Tensor, point: Tensor) -> Tensor:
+    """D value / d point; 0 where `value` does not depend on it."""
+    if not value.requires_grad:
+        return torch.zeros_like(point)
+    (gradient,) = torch.autograd.grad(value, point, allow_unused=True)
+    return torch.zeros_like(point) if gradient is None else gradient
 
 
 def _repeated(batch: Batch, k: int, x: Tensor) -> Batch:

@@ -14,9 +14,9 @@ import numpy as np
 from ecgbench.catalog import Catalog, discover
 from ecgbench.cell import alike
 from ecgbench.errors import EcgbenchError
+from ecgbench.flags import CHECKS
 from ecgbench.metrics import summarize
 from ecgbench.outcomes import Outcomes
-from ecgbench.page import CHECKS
 from ecgbench.published import Published, beside, cell, place
 from ecgbench.record import Record
 from ecgbench.scoring import spent

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.data import Batch
-from ecgbench.errors import ContractError
 from ecgbench.keyed import Keyed
+from ecgbench.outputs import read_logits
 
 CHUNK_BYTES = 3 << 18
 
@@ -22,12 +22,14 @@ CHUNK_BYTES = 3 << 18
 class Victim:
     """A module and how to call it.
 
-    The module maps x (n, *shape) to logits (n, classes). It may ask for the mask (`takes_mask = True`, called
-    `module(x, mask)`) or for keyed randomness and sample ids (`takes_rng = True`, called with `rng=` a
-    `Keyed` that is new at every forward, and `ids=`).
+    The module maps x (n, *shape) to logits (n, classes), or to something that `read_logits` reads as such; `classes` is
+    their number, None where it is not known. The module may ask for the mask (`takes_mask = True`, called
+    `module(x, mask)`) or for keyed randomness and sample ids (`takes_rng = True`, called with `rng=` a `Keyed` that is
+    new at every forward, and `ids=`).
     """
 
     module: Module
+    classes: int | None = None
     takes_mask: bool = field(init=False)
     takes_rng: bool = field(init=False)
 
@@ -36,19 +38,23 @@ class Victim:
         object.__setattr__(self, "takes_rng", bool(getattr(self.module, "takes_rng", False)))
 
     @property
+    def name(self) -> str:
+        """What errors call the module."""
+        return str(getattr(self.module, "called", type(self.module).__name__))
+
+    @property
     def device(self) -> torch.device:
         """Where the module's weights are."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
     def logits(self, x: Tensor, batch: Batch, rng: Keyed) -> Tensor:
-        """Logits (n, classes) of `x` in place of `batch.x`; `rng` is used by a randomised module only."""
+        """Logits (n, classes) of `x` in place of `batch.x`; `rng` is used by a randomised module only.
+
+        Raises ContractError where the module returns something else.
+        """
         args = (x, batch.mask) if self.takes_mask else (x,)
-        logits = self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
-        if logits.ndim != 2 or len(logits) != len(x):
-            raise ContractError(
-                type(self.module).__name__, f"logits of shape ({len(x)}, classes)", f"{tuple(logits.shape)}"
-            )
-        return logits
+        output = self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
+        return read_logits(output, x, self.classes, self.name)
 
     def predict(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
         """Predicted class (n,) int64; -1 where a logit is not finite.
@@ -82,9 +88,9 @@ def evaluating(module: Module) -> Iterator[Victim]:
             part.training = mode
 
 
-def frozen(module: Module) -> Victim:
+def frozen(module: Module, classes: int | None = None) -> Victim:
     """The module as a victim for good: eval mode, weights without gradients."""
-    return Victim(module.eval().requires_grad_(False))
+    return Victim(module.eval().requires_grad_(False), classes)
 
 
 def chunks(rows: Tensor, shape: tuple[int, ...]) -> list[Tensor]:

@@ -60,7 +60,8 @@ class Victims:
         module = self._blank(cell, defense)
         module.load_state_dict(load(files[WEIGHTS]))
         seconds = float(msgspec.json.decode(files[COST])["seconds"])
-        return Trained(frozen(module.to(self.device)), seconds, key)
+        victim = frozen(module.to(self.device), len(self.recordings.task(cell.dataset).classes))
+        return Trained(victim, seconds, key)
 
     def there(self, identity: Identity) -> bool:
         """Whether no training is needed."""

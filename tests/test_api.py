@@ -270,7 +270,7 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
         ({"group": torch.arange(5)}, "group has 5 rows for 6 labels"),
         ({"threat": Threat("linf", target="9")}, "no class is named '9'"),
         ({"threat": Threat("linf", unit="mV")}, "eps cannot be read in 'mV'"),
-        ({"module": torch.nn.Flatten(0)}, "expected logits of shape (1, classes)"),
+        ({"module": torch.nn.Flatten(0)}, "expected logits of shape (6, classes)"),
         ({"classes": ("a", "b")}, "a label lies outside 0..1"),
     ],
     ids=lambda each: "" if isinstance(each, dict) else each,

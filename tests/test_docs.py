@@ -23,8 +23,8 @@ from test_floors import FLOORS
 from ecgbench import api, errors, grammar, testing
 from ecgbench.catalog import discover
 from ecgbench.cli import cli
+from ecgbench.flags import CHECKS
 from ecgbench.offers import HOOKS
-from ecgbench.page import CHECKS
 from ecgbench.suite import read_suite, unfold
 
 ROOT = Path(__file__).parent.parent

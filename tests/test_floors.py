@@ -17,7 +17,7 @@ from ecgbench.sources import NUMERIC
 FLOORS = (
     {"errors", "keyed", "parameters"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
-    {"victim", "trial", "losses", "interfaces", "hookspecs"},
+    {"outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"},
     {
         *("training", "descent", "sweep", "uncertainty", "metrics", "fetch"),
         *("effect", "checks", "planted", "audit", "deltas"),
@@ -25,7 +25,7 @@ FLOORS = (
     set[str](),  # the plugins
     {
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
-        *("record", "scoring", "store", "published"),
+        *("flags", "record", "scoring", "store", "published"),
     },
     {
         *("stages", "victims", "zoo", "bench", "whatchanged", "api", "testing"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -305,7 +306,7 @@ def test_a_logit_that_is_not_finite_is_no_prediction() -> None:
     assert victim.predict(samples.x, samples, Keyed((0,))).tolist() == [1, -1, -1, 0]
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 2), (4, 2, 1)])
+@pytest.mark.parametrize("shape", [(3, 2), (2, 4), (4, 2, 2), (4, 0), ()])
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     samples, _ = thresholds(LEVELS)
     with pytest.raises(ContractError, match=r"expected logits of shape \(4, classes\)"):
@@ -339,3 +340,72 @@ def test_chunks_hold_a_fixed_number_of_bytes_whatever_the_machine(shape: tuple[i
 def test_a_chunk_holds_one_sample_of_any_size_and_nobody_makes_none() -> None:
     assert [len(piece) for piece in chunks(torch.arange(3), (30, 1, 256, 256))] == [1, 1, 1]
     assert chunks(torch.arange(0), (1, 187)) == []
+
+
+class Steep(torch.autograd.Function):
+    """A step: 0, with an infinite slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, end: float) -> Tensor:
+        ctx.end = end
+        return torch.zeros_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        return ctx.end * slopes[0].sign(), None
+
+
+ROUGH = Written(lambda x: torch.stack([-x[:, 0, 0], x[:, 0, 0] + (0 * x[:, 0, 1]).abs().sqrt()], 1))
+BLIND = {
+    "detached": Written(lambda x: torch.stack([-x[:, 0, 0], x[:, 0, 0]], 1).detach()),
+    "by weights alone": Written(
+        lambda x: torch.stack([x[:, 0, 0], x[:, 0, 0]], 1).detach() + torch.ones(2).requires_grad_()
+    ),
+}
+
+
+def test_a_gradient_that_is_not_finite_is_zero_there_and_the_row_is_remembered() -> None:
+    samples, _ = thresholds(LEVELS)
+    trial = trial_of(Victim(ROUGH), samples, Threat("l2"), EPS)
+    _, gradient = trial.gradient(push(0, 0, 0, 0), margin)
+    plain = trial_of(Victim(Written(lambda x: torch.stack([-x[:, 0, 0], x[:, 0, 0]], 1))), samples, Threat("l2"), EPS)
+    assert torch.equal(gradient, plain.gradient(push(0, 0, 0, 0), margin)[1])
+    assert bool(trial.memory.rough.all()) and not bool(plain.memory.rough.any())
+    x = samples.x.clone().requires_grad_()
+    trial.module()(x)[:, 1].sum().backward()
+    assert x.grad is not None and bool(torch.isfinite(x.grad).all())
+
+
+@pytest.mark.parametrize("end", [torch.inf, -torch.inf])
+def test_an_infinite_gradient_keeps_its_sign_and_a_finite_step(end: float) -> None:
+    samples, _ = thresholds(LEVELS)
+    steep = Written(lambda x: torch.stack([0 * x[:, 0, 0], Steep.apply(x[:, 0, 0], end)], 1))
+    trial = trial_of(Victim(steep), samples, Threat("l2"), EPS)
+    _, gradient = trial.gradient(push(0, 0, 0, 0), margin)
+    step = trial.ball.steepest(gradient)
+    assert bool(torch.isfinite(step).all()) and bool((step[:, 0, 0].sign() == gradient[:, 0, 0].sign()).all())
+    assert bool((step.flatten(1).norm(dim=1) - 1).abs().max() < 1e-5) and bool(trial.memory.rough.all())
+
+
+@pytest.mark.parametrize("module", BLIND.values(), ids=BLIND)
+def test_a_victim_without_gradient_gives_zeros(module: torch.nn.Module) -> None:
+    samples, _ = thresholds(LEVELS)
+    trial = trial_of(Victim(module), samples, Threat("linf"), EPS)
+    assert not bool(trial.gradient(push(0, 0, 0, 0), margin)[1].any())
+
+
+def test_a_foreign_loop_meets_zeros_where_logits_have_no_gradient() -> None:
+    samples, _ = thresholds(LEVELS)
+    trial = trial_of(Victim(BLIND["detached"]), samples, Threat("linf"), EPS)
+    x = samples.x.clone().requires_grad_()
+    trial.module()(x)[:, 1].sum().backward()
+    assert x.grad is not None and not bool(x.grad.any())
+    assert torch.equal(trial.module()(x), Victim(BLIND["detached"]).logits(x, samples, Keyed((0,))))
+
+
+def test_a_slope_is_found_where_gradients_are_off() -> None:
+    samples, victim = thresholds(LEVELS)
+    trial = trial_of(victim, samples, Threat("linf"), EPS)
+    with torch.no_grad():
+        off = trial.gradient(push(0, 0, 0, 0), margin)[1]
+    assert bool(off.any()) and torch.equal(off, trial.gradient(push(0, 0, 0, 0), margin)[1])

@@ -1,0 +1,25 @@
+"""What each flag says of a figure, in words."""
+
+from __future__ import annotations
+
+CHECKS = {
+    "RANDOM": "two forwards of the same sample disagree",
+    "DYNAMIC": "the victim answers otherwise when a gradient can be asked for",
+    "STATE": "a forward changes the victim",
+    "PROB": "the victim shows probabilities instead of logits, which hides gradients",
+    "GRAD": "gradients at some clean samples are not finite",
+    "NOOP": "every perturbation that the attack returned is 0",
+    "NOISE": "random points of the ball lower the score by more than half a point",
+    "LOSS": "steps on another loss, the margin, lower it by more than half a point",
+    "STEP": "the attack's steps are short, and longer ones lower it by more than half a point",
+    "BATCHDEP": "the other samples of a batch change a sample's logits",
+    "MASKEDGRAD": "gradients do not tell how the margin changes",
+    "UNBOUNDED": "samples stand though eps is the whole range of the data",
+    "LOSSSAT": "the cross-entropy has starved, and the margin lowers the score by more than half a point",
+    "TARGETED": "steps toward every other class in turn lower it by more than half a point",
+    "NOTCONV": "the same attack, longer and from another start, lowers it by more than half a point",
+    "BB>WB": "an attack without gradients lowers it by more than half a point",
+    "TRANSFER": "perturbations of the undefended twin lower it by more than half a point",
+    "ACTIVE-TEST": "the attack misses adversarial examples that were planted",
+    "unchecked": "no check was made",
+}
