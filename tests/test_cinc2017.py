@@ -139,12 +139,14 @@ def test_what_equals_a_test_record_is_left_out_of_training(training: Path, root:
     write(training, 17, counts(2))
     train, val, test = ids(Cinc2017(), root)
     assert 2 in test and 17 not in train | val
+    assert "left out of training, being equal to another record: A00017" in Cinc2017().load(root).notes
 
 
 def test_of_equal_recordings_one_is_kept_in_training(training: Path, root: DataRoot) -> None:
     write(training, 17, counts(9))
     train, val, _ = ids(Cinc2017(), root)
     assert 9 in train and 17 not in train | val
+    assert "left out of training, being equal to another record: A00017" in Cinc2017().load(root).notes
 
 
 def test_recordings_are_equal_where_all_that_is_seen_of_them_is(training: Path, root: DataRoot) -> None:
@@ -272,7 +274,7 @@ def test_an_edit_does_not_meet_the_old_cache(
     root = DataRoot(tmp_path, cache=tmp_path / "cache")
     Cinc2017().load(root)
     if edited == "recipe":
-        monkeypatch.setattr(rhythms, "SOURCE", training / "RECORDS")
+        monkeypatch.setattr(rhythms, "SOURCES", {"recipe": training / "RECORDS"})
     elif edited == "record":
         write(training, 5, counts(99))
     else:
@@ -306,8 +308,16 @@ FAULTS: Mapping[str, tuple[object, str]] = {
     "another gain": (lambda at: write(at, 7, counts(7), gain="200/mV"), "gain 200/mV; expected 16 bits, 1000/mV"),
     "another unit": (lambda at: write(at, 7, counts(7), gain="1000/uV"), "gain 1000/uV; expected 16 bits, 1000/mV"),
     "another format": (lambda at: write(at, 7, counts(7), form="212"), "stored as format 212"),
-    "another title": (lambda at: write(at, 7, counts(7), title="A00008"), "describes 1 signals of A00008"),
-    "no header": (lambda at: (at / "A00007.hea").write_text("what?"), "A00007.hea is no header of one signal"),
+    "another title": (lambda at: write(at, 7, counts(7), title="A00008"), "describes A00008 in A00008.mat"),
+    "segments": (lambda at: (at / "A00007.hea").write_text("A00007/2 1 300 400\nb 200\nc 200"), "into 2 segments"),
+    "two signals": (
+        lambda at: (at / "A00007.hea").write_text("A00007 2 300 400\n" + "A00007.mat 16 1000/mV\n" * 2),
+        "describes 2 signals; expected 1",
+    ),
+    "no signal": (lambda at: (at / "A00007.hea").write_text("A00007 0 300 400\n"), "describes A00007 in no file"),
+    "no gain": (lambda at: write(at, 7, counts(7), gain="0/mV"), "gain not stated; expected 16 bits, 1000/mV"),
+    "no voltage": (lambda at: write(at, 7, counts(7), gain="1000/mmHg"), "stored in mmHg; expected V, mV, uV or nV"),
+    "no header": (lambda at: (at / "A00007.hea").write_text("what?"), "A00007.hea is no WFDB header"),
     "constant": (lambda at: write(at, 7, np.full(400, 3, np.int16)), "constant: its first 400 samples are all 3"),
     "empty": (lambda at: write(at, 7, np.zeros(0, np.int16)), "empty: A00007.mat holds no sample"),
     "nothing": (lambda at: (at / "A00007.mat").write_bytes(b""), "scipy cannot read val in A00007.mat"),
@@ -353,6 +363,75 @@ def test_a_damaged_record_is_an_error_that_names_it_and_may_be_left_out(
     assert 7 not in [*task.train.ids, *task.val.ids]
 
 
+HEADERS = {
+    "comment first": "# exported by our PACS\n{record}\n{signal}\n",
+    "empty line first": "\n{record}\n{signal}\n",
+    "mark": "\ufeff{record}\n{signal}\n",
+    "mark and comment": "\ufeff# Gerät\n\n{record}\n# between\n{signal}\n# behind",
+    "carriage returns": "{record}\r\n{signal}\r\n",
+    "tabs": "{tabs}\n{signal}\n",
+    "no length": "A00007 1 300\n{signal}\n",
+    "length 0": "A00007 1 300 0\n{signal}\n",
+    "counter": "A00007 1 300/300(0) 400 05:05:15 1/05/2000\n{signal}\n",
+    "small letters": "a00007 1 300 400\na00007.mat 16+24 1000/mV\n",
+    "no unit": "{record}\nA00007.mat 16+24 1000 16 0\n",
+    "microvolts": "{record}\nA00007.mat 16+24 1/uV 16 0\n",
+    "volts": "{record}\nA00007.mat 16+24 1000000/V 16 0\n",
+    "baseline": "{record}\nA00007.mat 16+24 1000(0)/mV 16 0\n",
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_is_read_by_the_rules_of_its_format(case: str, training: Path) -> None:
+    record, signal = "A00007 1 300 400 05:05:15 1/05/2000", "A00007.mat 16+24 1000/mV 16 0 -127 0 0 ECG"
+    text = HEADERS[case].format(record=record, signal=signal, tabs=record.replace(" ", "\t"))
+    (training / "A00007.hea").write_bytes(text.encode())
+    row = read(training, 7)
+    assert row["fault"] == b"" and row["counts"][:400].tolist() == counts(7).tolist()
+
+
+LISTS = {
+    "mark": lambda text: text.encode("utf-8-sig"),
+    "mark of utf-16": lambda text: text.encode("utf-16"),
+    "carriage returns": lambda text: text.replace("\n", "\r\n").encode(),
+    "blank lines": lambda text: f"\n{text}\n \n".encode(),
+    "spaces": lambda text: text.replace("\n", " \n").replace(",", " , ").encode(),
+    "no end": lambda text: text.rstrip().encode(),
+    "quotes": lambda text: "".join(f'"{line}"\n'.replace(",", '","') for line in text.splitlines()).encode(),
+    "mark and quotes": lambda text: "".join(f'"{line}"\n'.replace(",", '","') for line in text.splitlines()).encode(
+        "utf-8-sig"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+@pytest.mark.parametrize("head", ["", "data_source,class\n"])
+def test_lists_and_labels_are_read_as_editors_leave_them(
+    case: str, head: str, training: Path, root: DataRoot, whole: DataRoot
+) -> None:
+    home = training.parent
+    for path in (training / "RECORDS", home / "validation" / "RECORDS", home / "REFERENCE-v3.csv"):
+        start = head if path.suffix == ".csv" else ""
+        path.write_bytes(LISTS[case](start + path.read_text()))
+    task, same = Cinc2017().load(root), Cinc2017().load(whole)
+    assert task.notes == same.notes
+    for mine, theirs in ((task.train, same.train), (task.val, same.val), (task.test, same.test)):
+        assert mine.ids.equal(theirs.ids) and mine.y.equal(theirs.y) and mine.x.equal(theirs.x)
+
+
+def test_another_header_row_is_refused(training: Path, root: DataRoot) -> None:
+    path = training.parent / "REFERENCE-v3.csv"
+    path.write_text(f"record,label\n{path.read_text()}")
+    with pytest.raises(DataError, match=r"REFERENCE-v3.csv holds 'record,label'; expected a record and its label"):
+        Cinc2017().load(root)
+
+
+def test_a_line_without_end_is_no_csv(training: Path, root: DataRoot) -> None:
+    (training.parent / "REFERENCE-v3.csv").write_text("A" * 200_000)
+    with pytest.raises(DataError, match=r"^cinc2017: REFERENCE-v3.csv is no CSV file \(field larger"):
+        Cinc2017().load(root)
+
+
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("ending", rhythms.ENDINGS)
 def test_a_missing_file_is_named_and_its_record_may_be_left_out(
@@ -378,6 +457,11 @@ def test_a_labelled_record_without_files_is_named_where_nothing_lists_it(trainin
     for ending in rhythms.ENDINGS:
         (training / f"A00007{ending}").unlink()
     assert "records labelled but not here: A00007" in Cinc2017().load(root).notes
+    for number in range(8, 17):
+        for ending in rhythms.ENDINGS:
+            (training / f"{name(number)}{ending}").unlink()
+    more = ", ".join(map(name, range(7, 15)))
+    assert f"records labelled but not here: {more}, ... (10 in all)" in Cinc2017().load(root).notes
 
 
 def test_sound_records_are_the_same_whether_bad_ones_may_be_skipped(whole: DataRoot) -> None:

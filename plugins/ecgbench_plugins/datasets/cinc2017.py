@@ -97,21 +97,22 @@ class Cinc2017(Dataset):
         files = self.files(root)
         names, twice = _names(files, files)
         records = {name: path for name, path in files.items() if name not in ("labels", "validation")}
-        key = digest({**records, "recipe": rhythms.SOURCE})
+        key = digest({**records, **rhythms.SOURCES})
         table = root.array("cinc2017", key, lambda: rhythms.read_all(files, names))
         labels, faults = _labelled(files["labels"], self.labels, table, names, twice)
         if faults and not self.skip_bad:
             name, fault = next(iter(faults.items()))
             raise DataError(f"cinc2017: record {name} is {fault}; {AGAIN}")
-        parts, note = self._split(table, labels, files)
+        parts, said = self._split(table, labels, files)
         train, val, test = (_samples(root, key, table, labels, np.flatnonzero(part)) for part in parts)
-        notes = [note, self._version(files["labels"]), "no patients are named: no split can be patient-disjoint"]
+        notes = [*said, self._version(files["labels"]), "no patients are named: no split can be patient-disjoint"]
         if len(names) - len(faults) < RECORDS:
             notes.append(f"only {len(names) - len(faults)} of {RECORDS} records")
         notes += [f"record {name} left out, being {fault}" for name, fault in faults.items()]
         absent = sorted(read_labels(files["labels"])[0].keys() - names)
         if absent and len(names) > len(absent):
-            notes.append(f"records labelled but not here: {', '.join(absent[:8])}{', ...' if absent[8:] else ''}")
+            more = f", ... ({len(absent)} in all)" if absent[8:] else ""
+            notes.append(f"records labelled but not here: {', '.join(absent[:8])}{more}")
         return Task(
             name="cinc2017",
             classes=CLASSES,
@@ -132,7 +133,7 @@ class Cinc2017(Dataset):
 
     def _split(
         self, table: np.ndarray, labels: NDArray[np.int64], files: Mapping[str, Path]
-    ) -> tuple[tuple[NDArray[np.bool_], ...], str]:
+    ) -> tuple[tuple[NDArray[np.bool_], ...], tuple[str, ...]]:
         """Which rows are in train, validation and test, and what must be said of it."""
         lot = Keyed(("cinc2017", self.split, self.seed)).uniform(torch.from_numpy(table["record"]).long(), ()).numpy()
         sound, content = labels >= 0, table["content"]
@@ -161,7 +162,9 @@ class Cinc2017(Dataset):
                 raise DataError(f"cinc2017: split={self.split} leaves no record to {part} on; expected more records.")
         if self.split != "study" and np.isin(content[pool], content[test]).any():
             raise DataError("cinc2017: a test record equals a training record; expected none in both.")
-        return (train, val, test), note
+        equal = sorted(table["record"][sound & ~pool & ~test].tolist())
+        twins = f"left out of training, being equal to another record: {', '.join(f'A{n:05d}' for n in equal)}"
+        return (train, val, test), (note, twins) if equal else (note,)
 
 
 def _names(lists: Mapping[str, Path], files: Iterable[str]) -> tuple[list[str], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from ecgbench.dataroot import DataRoot
 from ecgbench.errors import DataError
 from ecgbench_plugins.datasets.rhythms import ENDINGS
+from ecgbench_plugins.datasets.textfiles import read_text
 
 CLASSES = ("A", "N", "O", "~")
 RECORDS = 8528
@@ -103,8 +105,7 @@ def read_names(path: Path) -> tuple[list[str], dict[str, str]]:
 
     Of folders and of a second column nothing is kept. Raises DataError for a line that names no record.
     """
-    words = [line.split(",")[0].strip() for line in _lines(path)]
-    names = [PurePosixPath(word).name for word in words if word and word != "data_source"]
+    names = [PurePosixPath(row[0]).name for row in _rows(path) if row[0] != "data_source"]
     odd = [name for name in names if not _NAME.fullmatch(name)]
     if odd or not names:
         fault = f"names {odd[0]!r}" if odd else "is empty"
@@ -118,7 +119,7 @@ def read_labels(path: Path) -> tuple[dict[str, int], dict[str, str]]:
 
     Raises DataError for a line that names no record.
     """
-    rows = [[cell.strip() for cell in line.split(",")] for line in _lines(path) if line.strip()]
+    rows = _rows(path)
     if rows and rows[0][0] == "data_source":
         rows = rows[1:]
     labels: dict[str, int] = {}
@@ -143,8 +144,13 @@ def version_of(labels: Mapping[str, int]) -> str | None:
     return next((version for version, known in COUNTS.items() if known == mine), None)
 
 
-def _lines(path: Path) -> list[str]:
+def _rows(path: Path) -> list[list[str]]:
+    """The cells of every row that is not blank."""
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
+        rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True))
     except OSError as error:
         raise DataError(f"cinc2017: {path} cannot be read ({error.strerror}).") from error
+    except csv.Error as error:
+        raise DataError(f"cinc2017: {path.name} is no CSV file ({error}).") from error
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return [row for row in cells if any(row)]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgbench.errors import DataError
+from ecgbench_plugins.datasets import headers, textfiles
+from ecgbench_plugins.datasets.headers import read_header
 
-SOURCE = Path(__file__)
+SOURCES = {"recipe": Path(__file__), "headers": headers.SOURCE, "text": textfiles.SOURCE}  # of the cached table
 ENDINGS = (".mat", ".hea")
 RATE = 300  # Hz
 SAMPLES = 30 * RATE  # what is kept of a record
@@ -78,31 +81,30 @@ def _read(files: Mapping[str, Path], name: str) -> NDArray[np.int16]:
     for ending in ENDINGS:
         if name + ending not in files:
             raise DataError(f"without its file {name}{ending}")
-    stated = _header(files[f"{name}.hea"], name)
+    stated = _stated(files[f"{name}.hea"], name)
     counts = _counts(files[f"{name}.mat"], name)
-    if len(counts) != stated:
+    if stated is not None and len(counts) != stated:
         raise DataError(f"damaged: {name}.hea states {stated} samples, {name}.mat holds {len(counts)}")
     return counts
 
 
-def _header(path: Path, name: str) -> int:
-    """Number of samples that the header states."""
-    try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-        title, signals, rate, length = lines[0].split()[:4]
-        file, form, gain = lines[1].split()[:3]
-        amount, _, unit = gain.partition("/")
-        number, samples, hertz = int(signals), int(length), float(rate.partition("/")[0])
-        counts = float(amount.partition("(")[0])
-    except (OSError, IndexError, ValueError):
-        raise DataError(f"damaged: {name}.hea is no header of one signal") from None
-    if title != name or file != f"{name}.mat" or number != 1:
-        raise DataError(f"damaged: {name}.hea describes {number} signals of {title} in {file}")
-    if hertz != RATE:
-        raise DataError(f"sampled at {hertz:g} Hz; expected {RATE} Hz")
-    if form.partition("+")[0] != "16" or counts != PER_MV or unit not in ("", "mV"):
-        raise DataError(f"stored as format {form}, gain {gain}; expected 16 bits, {PER_MV}/mV")
-    return samples
+def _stated(path: Path, name: str) -> int | None:
+    """Number of samples that the header states, None where it leaves it open."""
+    header = read_header(path)
+    if header.segments is not None:
+        raise DataError(f"split into {header.segments} segments; expected one signal in {name}.mat")
+    file = header.signals[0].file if header.signals else "no file"
+    if (header.record.casefold(), file.casefold()) != (name.casefold(), f"{name}.mat".casefold()):
+        raise DataError(f"damaged: {name}.hea describes {header.record} in {file}")
+    if len(header.signals) != 1:
+        raise DataError(f"damaged: {name}.hea describes {len(header.signals)} signals; expected 1")
+    (signal,) = header.signals
+    if header.rate != RATE:
+        raise DataError(f"sampled at {header.rate:g} Hz; expected {RATE} Hz")
+    if signal.form != "16" or not isclose(signal.per_mv, PER_MV) or not signal.calibrated:
+        gain = f"{signal.gain:g}/{signal.unit}" if signal.calibrated else "not stated"
+        raise DataError(f"stored as format {signal.form}, gain {gain}; expected 16 bits, {PER_MV}/mV")
+    return header.length
 
 
 def _counts(path: Path, name: str) -> NDArray[np.int16]:
