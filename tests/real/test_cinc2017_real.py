@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ecgbench.dataroot import DataRoot
 from ecgbench.errors import DataError
 from ecgbench_plugins.datasets import rhythms
 from ecgbench_plugins.datasets.cinc2017 import Cinc2017
+from ecgbench_plugins.datasets.headers import read_header
 from ecgbench_plugins.datasets.rhythm_files import read_names
 
 HOME = os.environ.get("ECGBENCH_DATA")
@@ -76,6 +78,44 @@ def test_each_version_of_the_labels_has_its_counts(labels: str, counts: list[int
     assert f"labels {labels}" in task.notes and not any("only" in note for note in task.notes)
 
 
+def test_headers_are_read_as_wfdb_reads_them(files: dict[str, Path]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb calls what pandas is about to drop
+        import wfdb
+
+        for name in [f"A{number:05d}" for number in range(1, 8529, 85)]:
+            theirs, ours = wfdb.rdheader(str(files[f"{name}.hea"])[:-4]), read_header(files[f"{name}.hea"])
+            (signal,) = ours.signals
+            assert (ours.record, ours.rate, ours.length) == (theirs.record_name, theirs.fs, theirs.sig_len)
+            assert (signal.per_mv, signal.baseline, signal.unit) == (1000, theirs.baseline[0], theirs.units[0])
+
+
+@pytest.mark.parametrize("below", ["training2017", "training"])
+def test_the_unzipped_files_and_folders_of_a_thousand_are_the_same(
+    below: str, files: dict[str, Path], held_out: Task, tmp_path: Path
+) -> None:
+    training = tmp_path / below
+    for name, path in files.items():
+        if name.startswith("A"):
+            place = training / (name[:3] if below == "training" else "")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).symlink_to(path)
+    validation = tmp_path / ("validation" if below == "training" else "sample2017/validation")
+    validation.mkdir(parents=True)
+    (validation / "RECORDS").symlink_to(files["validation"])
+    if below == "training":
+        (training / "RECORDS").write_text(
+            "".join(f"{name[:3]}/{name[:-4]}\n" for name in files if name.endswith(".mat"))
+        )
+        (tmp_path / "REFERENCE-v3.csv").symlink_to(files["labels"])
+    else:
+        labels = files["labels"].read_text().replace("\n", "\r\n")
+        (training / "REFERENCE.csv").write_bytes(f"\ufeff{labels}".encode())
+    task = Cinc2017().load(DataRoot(tmp_path))
+    assert task.notes == held_out.notes
+    assert task.test.x.equal(held_out.test.x) and task.train.ids.equal(held_out.train.ids)
+
+
 def test_the_test_set_is_the_validation_set_of_the_challenge(held_out: Task, files: dict[str, Path]) -> None:
     names = sorted(read_names(files["validation"])[0])
     assert [f"A{id_:05d}" for id_ in held_out.test.ids] == names
@@ -97,6 +137,7 @@ def test_no_test_record_and_no_twin_of_one_is_in_training(held_out: Task) -> Non
     assert set(range(1, 8529)) - pool - set(held_out.test.ids.tolist()) == {1176, 3123}
     seen = [{row.numpy().tobytes() for row in part.x} for part in (held_out.train, held_out.val, held_out.test)]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 8526
+    assert "left out of training, being equal to another record: A01176, A03123" in held_out.notes
 
 
 def test_a_tenth_of_each_class_of_the_pool_validates(held_out: Task) -> None:

@@ -89,3 +89,34 @@ def test_every_class_is_in_every_part_of_the_inter_patient_split(by_patient: Tas
 def test_the_random_split_shares_its_patients(drawn: Task) -> None:
     assert set(drawn.test.group.tolist()) == set(drawn.train.group.tolist())  # type: ignore[union-attr]
     assert len(set(drawn.test.group.tolist())) == mitbih.RECORDS - 1  # type: ignore[union-attr]
+
+
+def test_the_notes_name_first_signals_and_every_beat_that_is_cut_or_left_out(drawn: Task) -> None:
+    assert drawn.notes[2:] == (
+        "first signal of each record: MLII, but V5 in 102, 104 and 114",
+        "48 beats left out, the last of each record, as in the published rows",
+        "6 beats cut where the record ends, in 100, 113, 116, 117, 210 and 213",
+        "1133 of 109446 beats cut at 187 samples",
+    )
+
+
+def test_a_lead_is_the_same_signal_wherever_it_stands_in_the_record(root: DataRoot, drawn: Task) -> None:
+    task = MitBih(lead="MLII").load(root)
+    assert "records without lead MLII left out: V5, V2 in 102 and 104" in task.notes
+    parts = [[whole.train, whole.val, whole.test] for whole in (task, drawn)]
+    record = [torch.cat([part.group for part in some]) for some in parts]  # type: ignore[misc]
+    span = [torch.cat([part.scale for part in some]) for some in parts]
+    assert len(record[0]) == 105032 and set(record[1].tolist()) - set(record[0].tolist()) == {102, 104}
+    for number in (100, 114):
+        mine, firsts = (scale[group == number].sort().values for scale, group in zip(span, record, strict=True))
+        assert mine.equal(firsts) == (number == 100)  # the first signal of 114 is V5
+
+
+def test_records_without_their_list_are_the_same_beats(root: DataRoot, drawn: Task, tmp_path: Path) -> None:
+    folder = tmp_path / "mitdb"
+    folder.mkdir()
+    for name, path in MitBih().files(root).items():
+        if name != "RECORDS":
+            (folder / name).symlink_to(path)
+    task = MitBih().load(DataRoot(tmp_path))
+    assert task.notes == drawn.notes and task.test.x.equal(drawn.test.x)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,12 +20,14 @@ from torch import Tensor
 
 from ecgbench.data import Samples, Task
 from ecgbench.dataroot import DataRoot, Remote, digest
-from ecgbench.errors import DataError, EcgbenchError
+from ecgbench.errors import DataError, EcgbenchError, instead
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Dataset, Defaults
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench_plugins.datasets import beats, kaggle
+from ecgbench_plugins.datasets.beat_report import complete, remarks
+from ecgbench_plugins.datasets.textfiles import read_text
 
 LAYOUTS = (
     "mitdb",
@@ -28,9 +35,10 @@ LAYOUTS = (
     "mit-bih-arrhythmia-database-1.0.0",
     "physionet.org/files/mitdb/1.0.0",
 )
-CSV_LAYOUTS = ("mitbih", "heartbeat", "ecg-heartbeat-categorization")
+CSV_LAYOUTS = ("mitbih", "heartbeat", "ecg-heartbeat-categorization", "archive")
 HINT = "set ECGBENCH_DATA to the folder that holds mitdb/, or run: ecgbench data get mitbih"
-CSV_HINT = f"set ECGBENCH_DATA to the folder that holds {' and '.join(kaggle.FILES)}"
+CSV_HINT = f"set ECGBENCH_DATA to the folder that holds {' and '.join(kaggle.ROWS)}"
+AGAIN = "download it (ecgbench data get mitbih), or leave such records and beats out (skip_bad=true)."
 
 RECORDS = 48
 PUBLISHED = (90589, 2779, 7236, 803, 8039)  # beats of each class
@@ -43,6 +51,8 @@ TRAIN = (101, 106, 108, 109, 112, 114, 115, 116, 119, 122, 203, 207, 208, 209, 2
 VALIDATION = (118, 124, 205, 223)
 TEST = (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232,
         233, 234)  # fmt: skip
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 TILED = "each class counts as often as the largest: its beats are repeated in turn, in the order of ids"
 
@@ -64,6 +74,12 @@ class MitBih(Dataset):
     no patients, no mV; a fifth of the training file is drawn for validation as Ma and Liang drew it (exactly
     theirs for seed 0). Its padding is what follows the last sample that is not 0.
 
+    `lead` is the name of a signal, such as MLII or V1; none is the first of each record, as the notes say, MLII
+    in all but 102, 104 and 114. Records without the lead are left out and named in the notes.
+
+    `skip_bad` leaves out damaged records, beats and rows, each named or counted in the notes, instead of raising
+    DataError for the first. Units are mV whatever voltage the headers are written for.
+
     Raises DataError where a file is missing, damaged, or not what it should be, and EcgbenchError for fields
     that do not fit each other.
     """
@@ -75,8 +91,12 @@ class MitBih(Dataset):
     split: Literal["random", "inter-patient"] = "random"
     source: Literal["wfdb", "csv"] = "wfdb"
     seed: int = 0
+    lead: str | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
+        if self.source == "csv" and self.lead is not None:
+            raise EcgbenchError(f"mitbih: the CSV files name no leads; lead={self.lead} needs source=wfdb.")
         if self.source == "csv" and self.split != "random":
             raise EcgbenchError(f"mitbih: the CSV files name no patients; split={self.split} needs source=wfdb.")
         if not 0 <= self.seed < 2**32:
@@ -84,15 +104,14 @@ class MitBih(Dataset):
 
     def files(self, root: DataRoot) -> Mapping[str, Path]:
         if self.source == "csv":
-            folder = root.find("mitbih", kaggle.FILES[0], CSV_LAYOUTS, CSV_HINT)
-            names = list(kaggle.FILES)
-        else:
-            folder = root.find("mitbih", "RECORDS", LAYOUTS, HINT)
-            names = ["RECORDS", *(name + ending for name in _records(folder) for ending in beats.ENDINGS)]
-        for name in names:
-            if not (folder / name).is_file():
-                raise DataError(f"mitbih: {name} is missing in {folder}; {self._hint}")
-        return {name: folder / name for name in names}
+            folder = root.find("mitbih", next(iter(kaggle.ROWS)), CSV_LAYOUTS, CSV_HINT)
+            return _present(folder, list(kaggle.ROWS), CSV_HINT)
+        folder = _folder(root)
+        wanted = [name + ending for name in self._names(folder)[0] for ending in beats.ENDINGS]
+        if self.skip_bad:
+            wanted = [name for name in wanted if os.access(folder / name, os.R_OK)]
+        lists = ["RECORDS"] if (folder / "RECORDS").is_file() else []
+        return _present(folder, [*lists, *wanted], AGAIN)
 
     def load(self, root: DataRoot) -> Task:
         files = self.files(root)
@@ -114,46 +133,102 @@ class MitBih(Dataset):
         )
 
     def _cut(self, root: DataRoot, files: Mapping[str, Path]) -> tuple[list[Samples], tuple[str, ...]]:
-        folder = files["RECORDS"].parent
-        names = _records(folder)
-        key = digest({**files, "recipe": beats.SOURCE})
-        table = root.array("mitbih", key, lambda: beats.cut_all(folder, names))
+        names, twice = self._names(_folder(root))
+        key = hashlib.sha256(f"{digest({**files, **beats.SOURCES})} {self.lead}".encode()).hexdigest()
+        table, report = _arrays(root, ("mitbih", "mitbih-report"), key, lambda: beats.cut_all(files, names, self.lead))
+        self._refuse(names, report)
         found = tuple(np.bincount(table["label"], minlength=len(beats.CLASSES)).tolist())
-        whole = len(names) == RECORDS
-        if whole and found != PUBLISHED:
+        if len(names) == RECORDS and complete(report) and found != PUBLISHED:
             raise DataError(f"mitbih: the records hold {found} beats of N, S, V, F, Q; expected {PUBLISHED}.")
         if self.split == "random":
-            part = _drawn(table, PUBLISHED_TEST if whole else tuple(round(n / 5) for n in found), self.seed)
-            how = ("intra-patient", f"split drawn with seed {self.seed}: the published draw is unknown")
+            tests = PUBLISHED_TEST if found == PUBLISHED else [round(n / 5) for n in found]
+            part = _drawn(table, tests, self.seed)
+            said = ["intra-patient", f"split drawn with seed {self.seed}: the published draw is unknown"]
         else:
-            part = _by_patient(table)
-            how = ("inter-patient", "record 201 left out of DS1: its patient is in DS2")
-        notes = how if whole else (*how, f"only {len(names)} of {RECORDS} records")
+            part, outside = _by_patient(table)
+            said = ["inter-patient", "record 201 left out of DS1: its patient is in DS2", *outside]
+        for k, purpose in enumerate(("train", "validate", "test")):
+            if not (part == k).any():
+                raise DataError(f"mitbih: split={self.split} leaves no beat to {purpose} on; expected more beats.")
+        notes = (*said, *twice, *remarks(report, self.lead, RECORDS))
         return [_samples(table, np.flatnonzero(part == k)) for k in range(3)], notes
 
+    def _refuse(self, names: Sequence[str], report: np.ndarray) -> None:
+        """Raises DataError for the first record that is not as it should be, and where none has the lead."""
+        for name, row in zip(names, report, strict=True):
+            fault = row["fault"] or row["flaw"]
+            if fault and not self.skip_bad:
+                raise DataError(f"mitbih: record {name} is {fault.decode()}; {AGAIN}")
+        if self.lead is not None and not (report["lead"] != b"").any():
+            leads = {lead for row in report for lead in row["leads"].decode().split(", ") if lead}
+            raise DataError(f"mitbih: no record has a lead {self.lead!r}; {instead(self.lead, leads)}")
+
     def _published(self, root: DataRoot, files: Mapping[str, Path]) -> tuple[list[Samples], tuple[str, ...]]:
-        fit, test = (
-            root.array(path.stem, digest({name: path, "recipe": kaggle.SOURCE}), partial(kaggle.read, path))
-            for name, path in files.items()
-        )
+        tables, notes = [], ["intra-patient"]
+        for name, path in files.items():
+            key = digest({name: path, "recipe": kaggle.SOURCE})
+            table, faults = _arrays(root, (path.stem, f"{path.stem}-faults"), key, partial(kaggle.read, path))
+            if len(faults):
+                line, fault = faults[0]["line"], faults[0]["fault"].decode()
+                if not self.skip_bad or not len(table):
+                    raise DataError(
+                        f"mitbih: {name}, line {line}: {fault}; mend it, or leave such rows out (skip_bad=true)."
+                    )
+                notes.append(f"{name}: {len(faults)} rows left out, the first in line {line}: {fault}")
+            if len(table) != kaggle.ROWS[name]:
+                notes.append(f"{name}: {len(table)} rows; published are {kaggle.ROWS[name]}")
+            tables.append(table)
+        fit, test = tables
         order = np.arange(len(fit))
         np.random.RandomState(self.seed).shuffle(order)  # as Ma and Liang; NumPy keeps this stream for ever
         cut = int(0.8 * len(fit))
         train, val = (_rows(fit, np.sort(rows)) for rows in (order[:cut], order[cut:]))
-        return [train, val, _rows(test, np.arange(len(test)), first=len(fit))], ("intra-patient",)
+        return [train, val, _rows(test, np.arange(len(test)), first=len(fit))], tuple(notes)
 
-    @property
-    def _hint(self) -> str:
-        return CSV_HINT if self.source == "csv" else HINT
+    def _names(self, folder: Path) -> tuple[list[str], tuple[str, ...]]:
+        """The records, those that RECORDS lists or else all that have a header, and what must be said of the list."""
+        listed = folder / "RECORDS"
+        if not listed.is_file():
+            return sorted(path.stem for path in folder.glob("*.hea") if _NUMBER.fullmatch(path.stem)), ()
+        names = _words(listed)
+        odd = [name for name in names if not _NUMBER.fullmatch(name)]
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        if odd or not names or (twice and not self.skip_bad):
+            fault = f"names {[*odd, *twice][0]!r}{'' if odd else ' twice'}" if names else "is empty"
+            raise DataError(f"mitbih: RECORDS {fault}; expected the numbers of MIT-BIH records, each once.")
+        return list(dict.fromkeys(names)), tuple(f"record {name} is listed twice, and read once" for name in twice)
 
 
-def _records(folder: Path) -> list[str]:
-    names = (folder / "RECORDS").read_text(encoding="ascii", errors="replace").split()
-    odd = [name for name in names if not name.isdigit() or names.count(name) > 1]
-    if odd or not names:
-        fault = f"names {odd[0]!r}" if odd else "is empty"
-        raise DataError(f"mitbih: RECORDS {fault}; expected the numbers of MIT-BIH records, each once.")
-    return names
+def _folder(root: DataRoot) -> Path:
+    """Where the records lie, with their list or without one."""
+    try:
+        return root.find("mitbih", "RECORDS", LAYOUTS, HINT)
+    except DataError as missing:
+        with suppress(DataError):
+            return root.find("mitbih", "100.hea", LAYOUTS, HINT)
+        raise missing from None
+
+
+def _present(folder: Path, names: Sequence[str], hint: str) -> dict[str, Path]:
+    for name in names:
+        if not (folder / name).is_file():
+            raise DataError(f"mitbih: {name} is missing in {folder}; {hint}")
+    return {name: folder / name for name in names}
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return read_text(path).split()
+    except OSError as error:
+        raise DataError(f"mitbih: {path} cannot be read ({error.strerror}).") from error
+
+
+def _arrays(
+    root: DataRoot, names: tuple[str, str], key: str, make: Callable[[], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays that are made in one go, each kept under its name."""
+    once = cache(make)
+    return root.array(names[0], key, lambda: once()[0]), root.array(names[1], key, lambda: once()[1])
 
 
 def _drawn(table: np.ndarray, tests: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -168,14 +243,20 @@ def _drawn(table: np.ndarray, tests: Sequence[int], seed: int) -> NDArray[np.int
     return part
 
 
-def _by_patient(table: np.ndarray) -> NDArray[np.int64]:
-    """Part of each beat, as in `_drawn`; -1 where it is in none."""
+def _by_patient(table: np.ndarray) -> tuple[NDArray[np.int64], list[str]]:
+    """Part of each beat, as in `_drawn`, -1 where it is in none; and what is in none."""
     part = np.full(len(table), -1)
+    q = table["label"] == beats.CLASSES.index("Q")
     for k, records in enumerate((TRAIN, VALIDATION, TEST)):
-        part[np.isin(table["record"], records) & (table["label"] < beats.CLASSES.index("Q"))] = k
+        part[np.isin(table["record"], records) & ~q] = k
         if not (part == k).any():
             raise DataError(f"mitbih: split=inter-patient found no beats in any of the records {records}.")
-    return part
+    listed = np.isin(table["record"], (*TRAIN, *VALIDATION, *TEST))
+    said = [f"{(q & listed).sum()} beats of class Q left out"]
+    others = [str(record) for record in np.unique(table["record"][~listed]) if record != 201]
+    if others:
+        said.append(f"records of neither DS1 nor DS2 left out: {', '.join(others)}")
+    return part, said
 
 
 def _samples(table: np.ndarray, rows: NDArray[np.int64]) -> Samples:
