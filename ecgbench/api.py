@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -26,6 +27,7 @@ from ecgbench.errors import EcgbenchError
 from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal, Progress
 from ecgbench.keyed import Keyed
+from ecgbench.parameters import MisfitError, Reader, misfit, shown
 from ecgbench.published import pack
 from ecgbench.record import Record
 from ecgbench.scoring import Costs, Parts, score
@@ -47,7 +49,7 @@ def run(
     defense: Words = "none",
     dataset: Words = (),
     threat: Words = (),
-    eps: Sequence[float | str] = (),
+    eps: float | str | Sequence[float | str] = (),
     seed: int | Sequence[int] = 0,
     limit: int | None = None,
     protocol: str = "standard",
@@ -67,21 +69,20 @@ def run(
     """
     bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
     if suite is not None:
-        chosen = (model, attack, defense, dataset, threat, tuple(eps), seed, limit, protocol, audit)
+        chosen = (model, attack, defense, dataset, threat, _several(eps), seed, limit, protocol, audit)
         if chosen != ((), (), "none", (), (), (), 0, None, "standard", False):
             raise EcgbenchError("a suite and selectors were both given; expected one of them.")
         grids = read_suite(Path(suite))
     else:
-        seeds = seed if isinstance(seed, Sequence) else (seed,)
         grids = (
             Grid(
-                model=_words(model),
-                attack=_words(attack),
-                defense=_words(defense),
-                dataset=_words(dataset),
-                threat=_words(threat),
-                eps=parse_eps([str(size) for size in eps]),
-                seed=parse_seeds(str(each) for each in seeds),
+                model=_several(model),
+                attack=_several(attack),
+                defense=_several(defense),
+                dataset=_several(dataset),
+                threat=_several(threat),
+                eps=parse_eps(_several(eps)),
+                seed=parse_seeds(map(str, _several(seed))),
                 limit=limit,
                 protocol=protocol,
                 audit=audit,
@@ -100,7 +101,7 @@ def evaluate(
     y: ArrayLike | Tensor,
     *,
     threat: Threat | str = "linf",
-    epsilons: Sequence[float],
+    epsilons: float | str | Sequence[float | str],
     attack: Attack | str = "pgd100",
     bounds: tuple[float, float] | None = None,
     mask: ArrayLike | Tensor | None = None,
@@ -108,25 +109,26 @@ def evaluate(
     classes: Sequence[str] | None = None,
     headline: float | None = None,
     seed: int = 0,
-    protocol: Protocol = STANDARD,
+    protocol: Protocol | str = STANDARD,
     audit: bool = False,
     tell: Callable[[Progress], None] | None = None,
 ) -> Record:
     """How robust is `module`? It maps x (n, *shape) to logits (n, classes) and is left as it was.
 
     `x` float, `y` (n,) labels 0..classes-1; `mask` (n, ...), broadcastable to x, True where an attack may write;
-    `group` (n,) the patient of each sample; `bounds` the valid range of x. `attack` and `threat` are selectors or
-    values, also of classes that no plugin offers. `headline` is the one of `epsilons` that the checks look at,
-    the largest by default; `audit` makes the costly checks, too, but for those that need an undefended twin. Scores
+    `group` (n,) the patient of each sample; `bounds` the valid range of x. `attack`, `threat` and `protocol` are
+    selectors or values, also of classes that no plugin offers. `headline` is the one of `epsilons` that the checks look
+    at, the largest by default; `audit` makes the costly checks, too, but for those that need an undefended twin. Scores
     are plain: every sample counts once. Raises EcgbenchError for bad input.
     """
     catalog = discover()
-    rules: Threat = catalog.resolve("threat", threat) if isinstance(threat, str) else threat
-    foe: Attack = catalog.resolve("attack", attack) if isinstance(attack, str) else attack
-    sizes = parse_eps([str(eps) for eps in epsilons])
+    rules: Threat = _value(catalog, "threat", threat, Threat)
+    foe: Attack = _value(catalog, "attack", attack, Attack)
+    way: Protocol = _value(catalog, "protocol", protocol, Protocol)
+    sizes, (number,) = parse_eps(_several(epsilons)), parse_seeds([str(seed)])
     if not sizes:
         raise EcgbenchError("no eps is given; expected at least one above 0.")
-    decides = sizes[-1] if headline is None else headline
+    decides = sizes[-1] if headline is None else parse_eps([headline])[0]
     if decides not in sizes:
         raise EcgbenchError(f"headline {decides} is given; expected one of the epsilons {list(sizes)}.")
     if foe.source is not None:
@@ -142,11 +144,11 @@ def evaluate(
     with evaluating(module) as victim:
         names = tuple(classes) if classes is not None else _numbered(victim, samples)
         given = Task("given", names, samples[:0], samples[:0], samples, bounds=bounds)
-        task = given.some_of_each(protocol.per_class)
+        task = given.some_of_each(way.per_class)
         reason = foe.unfit(task, rules)
         if reason is not None:
             raise EcgbenchError(reason)
-        sweep = Sweep(foe, victim, task, rules, sizes, Keyed(("attack", seed)), protocol, device=str(victim.device))
+        sweep = Sweep(foe, victim, task, rules, sizes, Keyed(("attack", number)), way, device=str(victim.device))
         outcomes = sweep.run(Journal(tell))
         checks = Examination(sweep, outcomes, decides).run()
         if audit:
@@ -158,12 +160,12 @@ def evaluate(
             "defense": "given",
             "attack": catalog.words(foe),
             "threat": catalog.words(rules),
-            "protocol": catalog.canonical("protocol", protocol),
+            "protocol": catalog.canonical("protocol", way),
         },
         plugins={"attack": _offered_by(catalog, foe)},
         epsilons=sizes,
         headline=decides,
-        seed=seed,
+        seed=number,
         determinism=foe.determinism,
         libraries=foe.libraries,
     )
@@ -173,7 +175,7 @@ def evaluate(
         "epsilons": [repr(eps) for eps in sizes],
         "headline": repr(decides),
         "bounds": None if bounds is None else [repr(float(end)) for end in bounds],
-        "seed": seed,
+        "seed": number,
     }
     return score(parts, task, outcomes, checks, Costs(0.0, 0.0), identity, key_of(identity), pack(outcomes))
 
@@ -232,8 +234,19 @@ def data_root(places: Mapping[str, Path]) -> DataRoot:
     )
 
 
-def _words(given: Words) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _several(given: Any) -> tuple[Any, ...]:
+    """One value or many as a tuple; a string is one."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else (given,)
+
+
+def _value(catalog: Catalog, kind: str, given: Any, of: type) -> Any:
+    """A selector's value, or the value that was given. Raises EcgbenchError for anything else."""
+    if isinstance(given, str):
+        return catalog.resolve(kind, given)
+    try:
+        return Reader().read(given, of)
+    except MisfitError:
+        raise EcgbenchError(misfit("evaluate", kind, of, shown(given))) from None
 
 
 def _offered_by(catalog: Catalog, attack: Attack) -> str:

@@ -30,6 +30,7 @@ from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot
 from ecgbench.deltas import Deltas, perturbed
 from ecgbench.errors import DataError, EcgbenchError
+from ecgbench.feasibility import check_feasible
 from ecgbench.interfaces import Dataset, Defense
 from ecgbench.journal import Note, Progress
 from ecgbench.keyed import Keyed
@@ -221,7 +222,7 @@ class Bench:
             self._compare(record)
             return record
         parts, task = self._parts(cell), self._met(cell)
-        cell.threat.check(task.physical, task.classes)
+        check_feasible(cell.threat, task, cell.epsilons)
         unfit = cell.unfit(task)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ecgbench.chance import verdict
 from ecgbench.effect import EFFECT, EOT, Aftermath, Check, climb
 from ecgbench.fingerprint import fingerprint
 from ecgbench.keyed import Keyed
@@ -43,6 +44,7 @@ class Examination:
 
 
 def _cheap(after: Aftermath) -> Iterator[Check]:
+    yield from verdict(after.outcomes)
     yield from _function(after)
     smooth = differentiable(after, after.sweep.victim)
     yield _gradients(after) if smooth else Check("GRAD", True, 1.0, 0.0, "the victim gives no gradient at all")

@@ -7,12 +7,14 @@ again; any other may find something else, and then the prediction kept here is t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecgbench.data import Batch
 from ecgbench.errors import StoreError
 from ecgbench.outcomes import Outcomes
 from ecgbench.sweep import Sweep
@@ -81,8 +83,8 @@ def perturbed(sweep: Sweep, outcomes: Outcomes, headline: float, n: int) -> Delt
         delta=delta.numpy(),
         scale=batch.scale.numpy(),
         y=batch.y.numpy().astype(np.int16),
-        clean=_predicted(sweep, rows, torch.zeros_like(delta), "clean"),
-        attacked=_predicted(sweep, rows, delta, "verdict"),
+        clean=_predicted(sweep, batch, batch.x, "clean"),
+        attacked=_predicted(sweep, batch, batch.x + delta, "verdict"),
     )
 
 
@@ -107,8 +109,11 @@ def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     return delta
 
 
-def _predicted(sweep: Sweep, rows: Tensor, delta: Tensor, purpose: str) -> NDArray[np.int16]:
-    pieces = chunks(torch.arange(len(rows)), sweep.task.shape)
-    batches = ((sweep.task.test[rows[piece]].to(sweep.device), delta[piece].to(sweep.device)) for piece in pieces)
-    found = [sweep.victim.predict(batch.x + d, batch, sweep.rng.at(purpose)).cpu() for batch, d in batches]
-    return np.concatenate([np.zeros(0, np.int16), *(labels.numpy().astype(np.int16) for labels in found)])
+def _predicted(sweep: Sweep, samples: Batch, x: Tensor, purpose: Literal["clean", "verdict"]) -> NDArray[np.int16]:
+    found = [np.zeros(0, np.int16)]
+    for piece in chunks(torch.arange(len(samples)), sweep.task.shape):
+        batch = samples[piece].to(sweep.device)
+        aim = None if purpose == "clean" else sweep.threat.aim(batch.y, sweep.task.classes)
+        labels = sweep.victim.predict(x[piece].to(sweep.device), batch, sweep.rng.at(purpose), aim)
+        found.append(labels.cpu().numpy().astype(np.int16))
+    return np.concatenate(found)

@@ -124,7 +124,7 @@ class Aftermath:
     def fallen(self, batch: Batch, trial: Trial) -> Tensor:
         """Which of the rows fell in the trial and are wrong in the host's own prediction, (n,) bool."""
         delta = trial.best(torch.zeros_like(batch.x))
-        predicted = self.sweep.victim.predict(batch.x + delta, batch, self.rng.at("verdict"))
+        predicted = self.sweep.victim.predict(batch.x + delta, batch, self.rng.at("verdict"), trial.aim)
         return trial.aim.met(predicted) & trial.fell
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 CHECKS = {
+    "ONECLASS": "the victim answers every clean sample alike",
+    "CHANCE": "the victim is no better than chance when clean: its balanced accuracy's interval reaches 1 / classes",
     "RANDOM": "two forwards of the same sample disagree",
     "DYNAMIC": "the victim answers otherwise when a gradient can be asked for",
     "STATE": "a forward changes the victim",

@@ -35,7 +35,8 @@ of several), — was not run.
 - *Robust* at an eps counts a sample as right if no attack that ran at this eps makes it wrong; *decided by* is the \
 strongest attack alone. Every such figure is an upper bound: a stronger attack may lower it.
 - A victim's rank leads to its confusion matrices, clean and in the worst case at the headline eps.
-- Flagged rows stand below unflagged ones. A victim is flagged for itself, or because none of its attacks is free of \
+- Flagged rows stand below unflagged ones, and a victim that is no better than chance when clean (ONECLASS, CHANCE) \
+below all others. A victim is flagged for itself, or because none of its attacks is free of \
 flags. `audited`: the costly checks, from BATCHDEP on in the table below, were made, too (`--audit`). \
 Rows marked `partial` (not the whole test split) or `failed` (an attack broke off) have no rank.
 """

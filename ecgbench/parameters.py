@@ -73,7 +73,7 @@ def check_parameters(value: Any) -> None:
         try:
             read = reader.read(given, hint)
         except MisfitError:
-            raise EcgbenchError(misfit(type(value).__name__, name, hint, _shown(given))) from None
+            raise EcgbenchError(misfit(type(value).__name__, name, hint, shown(given))) from None
         if read is not given:
             object.__setattr__(value, name, read)
 
@@ -188,7 +188,8 @@ def _is(given: Any, of: type) -> bool:
         return True
 
 
-def _shown(given: Any) -> str:
+def shown(given: Any) -> str:
+    """What was given, on one line of at most 60 characters; a word without quotes, as in a selector."""
     if isinstance(given, str) and given.isidentifier():
         return given
     text = " ".join(repr(given).split())

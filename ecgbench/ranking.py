@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbench.chance import OF_CLEAN, verdict
 from ecgbench.metrics import Score, summarize
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import Published
 from ecgbench.record import Record
 from ecgbench.uncertainty import Spread, over_seeds
 
-OF_VICTIM = frozenset(
-    {"RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "BATCHDEP", "MASKEDGRAD", "UNBOUNDED"},
-)
+OF_VICTIM = OF_CLEAN | {"RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "BATCHDEP", "MASKEDGRAD", "UNBOUNDED"}
 """Checks that look at the victim alone, whatever the attack."""
 
+PLACE = 6  # terms of the order, all but the names: victims that agree in them share a rank
 Key = TypeVar("Key", bound=Hashable)
 _COLUMNS = ("predicted", "fallen", "size", "by", "forwards", "gradients")
 
@@ -81,14 +81,15 @@ def grouped(rows: Iterable[Published], key: Callable[[Record], Key]) -> dict[Key
 def standings(rows: Iterable[Published], headline: float) -> tuple[Standing, ...]:
     """The victims of rows that may be compared, in order.
 
-    Victims with scores come first, unflagged before flagged, ranking before not; then the higher robust accuracy
-    at the headline eps, the higher clean one, the name. Equal figures under equal flags share a rank.
+    Victims with scores come first, those better than chance when clean before others, unflagged before flagged, ranking
+    before not; then the higher robust accuracy at the headline eps, the higher clean one, the name. Equal figures under
+    equal flags share a rank.
     """
     victims = grouped(rows, lambda r: (r.model, r.defense, r.limit)).values()
     ordered = sorted((_standing(victim, headline) for victim in victims), key=_order)
-    ranks = [_order(standing)[:5] for standing in ordered if standing.ranks]
+    ranks = [_order(standing)[:PLACE] for standing in ordered if standing.ranks]
     return tuple(
-        replace(standing, rank=1 + ranks.index(_order(standing)[:5])) if standing.ranks else standing
+        replace(standing, rank=1 + ranks.index(_order(standing)[:PLACE])) if standing.ranks else standing
         for standing in ordered
     )
 
@@ -101,6 +102,14 @@ def rounded(value: float) -> Decimal:
 def flags(record: Record) -> tuple[str, ...]:
     """Codes of the raised checks; a scored row that was never checked is flagged for that."""
     return ("unchecked",) if record.status == "ok" and not record.checks else record.flags
+
+
+def clean_flags(row: Published) -> frozenset[str]:
+    """What the clean predictions raise; told from the outcomes where the record is older than these checks."""
+    known = OF_CLEAN & {check.code for check in row.record.checks}
+    if known or row.outcomes is None:
+        return OF_CLEAN & {*row.record.flags}
+    return frozenset(check.code for check in verdict(row.outcomes) if check.raised)
 
 
 def worst_case(runs: Sequence[tuple[str, Outcomes]], epsilons: Sequence[float]) -> Outcomes:
@@ -185,7 +194,8 @@ def _span(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _order(standing: Standing) -> tuple[object, ...]:
     figures = (-rounded(spread.mean) if spread else Decimal(1) for spread in (standing.deciding, standing.clean))
     names = (standing.model, standing.defense, standing.limit or 0)
-    return (standing.clean is None, bool(standing.flags), not standing.ranks, *figures, *names)
+    useless, flagged = not OF_CLEAN.isdisjoint(standing.flags), bool(standing.flags)
+    return (standing.clean is None, useless, flagged, not standing.ranks, *figures, *names)
 
 
 def _complete(by_seed: Mapping[int, Sequence[Published]], eps: float) -> list[int]:
@@ -224,7 +234,7 @@ def _victim_flags(scored: Sequence[Published], counted: Sequence[Sequence[Publis
     fall to something else; what survives the worst case survived every attack, so it is beyond doubt as soon as
     one attack of each seed is unflagged. Where none is, the flags are those of the strongest.
     """
-    raised = {code for row in scored for code in flags(row.record) if code in OF_VICTIM}
+    raised = {code for row in scored for code in (*flags(row.record), *clean_flags(row)) if code in OF_VICTIM}
     for runs in counted or [scored]:
         at_headline = [row.record for row in runs if row.record.score(row.record.headline)] or [r.record for r in runs]
         doubted = [set(flags(record)) - OF_VICTIM for record in sorted(at_headline, key=_strength)]

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ecgbench.errors import StoreError
 from ecgbench.published import Published
-from ecgbench.ranking import Standing, flags, grouped, rounded, standings
+from ecgbench.ranking import Standing, clean_flags, flags, grouped, rounded, standings
 from ecgbench.record import Record
 
 
@@ -50,7 +50,7 @@ def sections(published: Iterable[Published]) -> list[Section]:
 
 def _section(rows: Sequence[Published]) -> Section:
     any_record = rows[0].record
-    rows = sorted(rows, key=lambda row: _row_order(row.record))
+    rows = sorted(rows, key=_row_order)
     scored = [row for row in rows if row.record.status == "ok"]
     _check_alike(scored)
     grid = sorted({any_record.headline, *(eps for row in scored for eps in row.record.epsilons)})
@@ -65,11 +65,16 @@ def _section(rows: Sequence[Published]) -> Section:
     )
 
 
-def _row_order(record: Record) -> tuple[object, ...]:
-    """Rows with scores first, unflagged before flagged, whole splits before parts, then by the figures shown."""
+def _row_order(row: Published) -> tuple[object, ...]:
+    """Rows with scores first, better than chance before not, unflagged before flagged, whole splits before parts.
+
+    Then by the figures shown.
+    """
+    record = row.record
     robust, clean = record.score(record.headline), record.score(0.0)
     return (
         record.status != "ok",
+        record.status == "ok" and bool(clean_flags(row)),
         bool(flags(record)),
         record.limit is not None,
         *(-rounded(score.acc) if score else Decimal(1) for score in (robust, clean)),

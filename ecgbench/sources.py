@@ -20,7 +20,8 @@ NUMERIC = frozenset(
     for name in (
         *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes"),
         *("outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"),
-        *("training", "descent", "sweep", "uncertainty", "metrics", "effect", "checks", "planted", "audit", "deltas"),
+        *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics"),
+        *("effect", "chance", "checks", "planted", "audit", "deltas"),
     )
 )
 """Modules of floors 0 to 3: an edit in one of them may change results; an edit above cannot."""

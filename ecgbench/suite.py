@@ -13,6 +13,7 @@ from typing import Any
 from ecgbench.catalog import Catalog
 from ecgbench.cell import Cell
 from ecgbench.errors import EcgbenchError, UnknownNameError
+from ecgbench.parameters import MisfitError, Parameterised, Reader
 from ecgbench.sweep import check_grid
 
 PLAIN = ("limit", "protocol", "audit", "keep_deltas")
@@ -20,7 +21,7 @@ PLAIN = ("limit", "protocol", "audit", "keep_deltas")
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Parameterised):
     """Selectors by kind; every combination is a cell.
 
     No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset. `audit`
@@ -45,6 +46,8 @@ class Grid:
                 raise EcgbenchError(f"no {name} is given; expected at least one (see: ecgbench list).")
         if self.eps:
             check_grid(self.eps)
+        if min(self.seed) < 0:
+            raise EcgbenchError(f"seed {min(self.seed)} given; expected a whole number of 0 or more.")
         if self.limit is not None and self.limit < 1:
             raise EcgbenchError(f"limit {self.limit} given; expected 1 or more samples.")
         if self.keep_deltas < 0:
@@ -105,22 +108,25 @@ def _words(value: object, name: str) -> tuple[str, ...]:
     return tuple(str(item) for item in items)
 
 
-def parse_eps(words: Sequence[str]) -> tuple[float, ...]:
-    """Sizes such as "0.01" or "8/255", sorted, each once; 0 is left out, the clean score is always there."""
-    values = set()
-    for word in words:
-        try:
-            value = float(Fraction(word.strip())) if "/" in word else float(word)
-        except (ValueError, ZeroDivisionError):
-            raise EcgbenchError(f"eps {word!r} given; expected a number such as 0.05 or 8/255.") from None
-        if value != 0:
-            values.add(value)
-    grid = tuple(sorted(values))
+def parse_eps(sizes: Iterable[str | float]) -> tuple[float, ...]:
+    """Sizes such as 0.01, "0.01" or "8/255", sorted, each once; 0 is left out, the clean score is always there."""
+    given = tuple(sizes)
+    grid = tuple(sorted({value for value in map(_size, given) if value != 0}))
     if grid:
         check_grid(grid)
-    elif words:
+    elif given:
         raise EcgbenchError("eps 0 alone is the clean score, which is always there; expected a size above 0 too.")
     return grid
+
+
+def _size(given: str | float) -> float:
+    try:
+        if isinstance(given, str):
+            return float(Fraction(given.strip())) if "/" in given else float(given)
+        number: float = Reader().read(given, float)
+        return number
+    except (MisfitError, ValueError, ZeroDivisionError, OverflowError):
+        raise EcgbenchError(f"eps {given!r} given; expected a number such as 0.05 or 8/255.") from None
 
 
 def parse_seeds(words: Iterable[str]) -> tuple[int, ...]:

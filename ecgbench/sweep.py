@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError, EcgbenchError
+from ecgbench.feasibility import check_feasible
 from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal, State, Swept
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
 from ecgbench.parameters import Parameterised
-from ecgbench.threat import TOLERANCE, Ball, Threat
+from ecgbench.threat import TOLERANCE, Aim, Ball, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, chunks
 
@@ -71,8 +72,8 @@ class Sweep:
         Raises EcgbenchError for a grid or threat that cannot be, ContractError where a perturbation breaks
         the threat or a prediction is not finite.
         """
-        self.threat.check(self.task.physical, self.task.classes)
         check_grid(self.epsilons)
+        check_feasible(self.threat, self.task, self.epsilons)
         clean = self._clean()
         aim = self.threat.aim(self.task.test.y, self.task.classes)
         right = clean == self.task.test.y
@@ -140,9 +141,10 @@ class Sweep:
         ball = self.threat.around(batch, self.epsilons[position], self.task.bounds)
         if self.attack.minimal:
             delta = ball.project(delta)
-        predicted = self._predict(batch, batch.x + delta, "verdict")
+        aim = self.threat.aim(batch.y, self.task.classes)
+        predicted = self._predict(batch, batch.x + delta, "verdict", aim)
         table.predicted[position, rows] = predicted.cpu()
-        table.fallen[position, rows] = self.threat.aim(batch.y, self.task.classes).met(predicted).cpu()
+        table.fallen[position, rows] = aim.met(predicted).cpu()
         table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
 
     def _clean(self) -> Tensor:
@@ -151,8 +153,8 @@ class Sweep:
         batches = (samples[piece].to(self.device) for piece in pieces)
         return torch.cat([self._predict(batch, batch.x, "clean").cpu() for batch in batches])
 
-    def _predict(self, batch: Batch, x: Tensor, purpose: str) -> Tensor:
-        predicted = self.victim.predict(x, batch, self.rng.at(purpose))
+    def _predict(self, batch: Batch, x: Tensor, purpose: str, aim: Aim | None = None) -> Tensor:
+        predicted = self.victim.predict(x, batch, self.rng.at(purpose), aim)
         if bool((predicted < 0).any()):
             sample = int(batch.ids[predicted < 0][0])
             raise ContractError(self.victim.name, "finite logits", f"others on sample {sample}")
@@ -181,7 +183,7 @@ class Sweep:
 def check_grid(epsilons: tuple[float, ...]) -> None:
     """Raises EcgbenchError unless the sizes are finite, above 0 and ascending, each once."""
     for eps in epsilons:
-        if not 0 < eps < float("inf"):
+        if not 0 < eps <= torch.finfo(torch.float32).max:
             raise EcgbenchError(f"eps {eps!r} given; expected a finite number above 0.")
     if not epsilons or list(epsilons) != sorted(set(epsilons)):
         raise EcgbenchError(f"eps grid {list(epsilons)} given; expected ascending values, each once.")

@@ -226,7 +226,7 @@ class Trial:
         if trial is self:
             self._see(logits.detach(), delta.detach(), "first")
         elif self.watch == "first":
-            at = trial.aim.met(classes(logits.detach())) & trial.ball.contains(delta.detach())
+            at = trial.aim.met(classes(logits.detach(), trial.batch.y, trial.aim)) & trial.ball.contains(delta.detach())
             one = at.nonzero()[:1].squeeze(1)
             trial[one]._see(logits[one].detach(), delta[one].detach(), "first")
         return logits
@@ -291,7 +291,7 @@ class Trial:
         """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
         if self.watch != watch:
             return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-        hit = self.aim.met(classes(logits))
+        hit = self.aim.met(classes(logits, self.batch.y, self.aim))
         if bool(hit.any()):
             at = hit.nonzero().squeeze(1)
             at = at[self.ball[at].contains(delta[at])]

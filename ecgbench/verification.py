@@ -13,6 +13,7 @@ import numpy as np
 
 from ecgbench.catalog import Catalog, discover
 from ecgbench.cell import alike
+from ecgbench.chance import verdict
 from ecgbench.errors import EcgbenchError
 from ecgbench.flags import CHECKS
 from ecgbench.metrics import summarize
@@ -102,8 +103,18 @@ def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:
     except (KeyError, TypeError):
         yield f"{where}: its provenance does not say who was attacked; expected the identity of a victim."
         return
+    yield from _of_clean(row, outcomes)
     for field, stated, value in _differences(_stated(row.record), found, ""):
         yield f"{where}: {field} is {_json(stated)}; recomputed from the outcomes it is {_json(value)}."
+
+
+def _of_clean(row: Published, outcomes: Outcomes) -> Iterator[str]:
+    """Checks of the clean predictions that the record states and its outcomes contradict."""
+    for found in verdict(outcomes):
+        stated = next((check for check in row.record.checks if check.code == found.code), found)
+        if stated.raised != found.raised or not _equal(stated.effect, found.effect):
+            said, told = (f"{check.raised} ({check.effect:g})" for check in (stated, found))
+            yield f"{row.path.as_posix()}: {found.code} is {said}; recomputed from the outcomes it is {told}."
 
 
 def _stated(record: Record) -> Any:

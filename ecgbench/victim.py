@@ -14,6 +14,7 @@ from torch.nn import Module
 from ecgbench.data import Batch
 from ecgbench.keyed import Keyed
 from ecgbench.outputs import read_logits
+from ecgbench.threat import Aim
 
 CHUNK_BYTES = 3 << 18
 
@@ -56,24 +57,41 @@ class Victim:
         output = self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
         return read_logits(output, x, self.classes, self.name)
 
-    def predict(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
-        """Predicted class (n,) int64; -1 where a logit is not finite.
+    def answers(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
+        """What the class is read from, (n, classes): the logits; of a randomised module the votes of `draws` draws.
 
-        A randomised module answers with the class most of `draws` fresh draws agree on.
+        A draw votes for the class of its largest logit, for each of them where several are equal. Rows of NaN where
+        a draw has a logit that is not finite. No label is looked at.
         """
         with torch.no_grad():
             if not self.takes_rng:
-                return classes(self.logits(x, batch, rng))
-            answers = [classes(self.logits(x, batch, rng.at("draw", draw))) for draw in range(draws)]
-            return torch.stack(answers).mode(0).values
+                return self.logits(x, batch, rng)
+            return sum((_votes(self.logits(x, batch, rng.at("draw", draw))) for draw in range(draws)), torch.zeros(()))
+
+    def predict(self, x: Tensor, batch: Batch, rng: Keyed, aim: Aim | None = None) -> Tensor:
+        """Predicted class (n,) of `x` in place of `batch.x`, see `classes`."""
+        return classes(self.answers(x, batch, rng), batch.y, aim)
 
 
-def classes(logits: Tensor) -> Tensor:
-    """Predicted class of each row: (n, classes) -> (n,), -1 where a logit is not finite."""
-    predicted = logits.argmax(1)
-    if isfinite(float(logits.sum())):
-        return predicted
-    return torch.where(torch.isfinite(logits).all(1), predicted, -1)
+def classes(answers: Tensor, y: Tensor, aim: Aim | None = None) -> Tensor:
+    """Predicted class of each row, (n, classes) -> (n,); -1 where an answer, or a difference of two, is not finite.
+
+    Where the largest answers are equal, the class that is worst for the victim counts: the one that `aim` is to
+    reach, else any but the true class `y` (n,). So a sample is right only if its class is above every other.
+    """
+    gaps = answers.amax(1, keepdim=True) - answers
+    if isfinite(float(gaps.sum())) and int(gaps.count_nonzero()) == gaps.numel() - len(gaps):
+        return gaps.argmin(1)
+    rank = torch.ones_like(gaps).scatter_(1, (aim.label if aim is not None and aim.leave else y)[:, None], 0.5)
+    if aim is not None and not aim.leave:
+        rank.scatter_(1, aim.label[:, None], 2.0)
+    predicted = torch.where(gaps == 0, rank, 0.0).argmax(1)
+    return torch.where(torch.isfinite(gaps).all(1), predicted, -1)
+
+
+def _votes(logits: Tensor) -> Tensor:
+    gaps = logits.amax(1, keepdim=True) - logits
+    return torch.where(torch.isfinite(gaps).all(1, keepdim=True), (gaps == 0).to(gaps.dtype), torch.nan)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import ecgbench as package
 from ecgbench.errors import DataError, EcgbenchError
 from ecgbench.journal import Epoch, Progress, Swept
 from ecgbench.record import Record
+from ecgbench.sweep import Protocol
 from ecgbench.threat import Threat
 from ecgbench_plugins.attacks.pgd import PGD
 
@@ -90,12 +91,41 @@ def test_run_reads_a_suite_and_nothing_beside_it(tmp_path: Path) -> None:
         ({"device": "cuda:99x"}, "device 'cuda:99x' is not there"),
         ({"plugins": ("nowhere_at_all",)}, "plugin 'nowhere_at_all' is refused"),
         ({"attack": "pgd", "threat": "l2"}, "given without eps"),
+        ({"seed": True}, "seed 'True' given; expected a whole number of 0 or more"),
+        ({"seed": 1.5}, "seed '1.5' given"),
+        ({"seed": [0, "a"]}, "seed 'a' given"),
+        ({"limit": 2.5}, "limit expects a whole number or none; got 2.5"),
+        ({"limit": "5"}, "limit expects a whole number or none; got '5'"),
+        ({"limit": True}, "limit expects a whole number or none; got True"),
+        ({"audit": "no"}, "audit expects true or false; got no"),
+        ({"protocol": Protocol()}, "protocol expects a word or a string; got Protocol("),
+        ({"model": PGD()}, "model expects a tuple, each item a word or a string; got (PGD("),
+        ({"model": None}, "model expects a tuple, each item a word or a string; got (None,)"),
+        ({"eps": True}, "eps True given; expected a number such as 0.05 or 8/255"),
+        ({"eps": "a"}, "eps 'a' given"),
+        ({"eps": [0.1, None]}, "eps None given"),
+        ({"eps": 1e39}, "eps 1e+39 given; expected a finite number above 0"),
     ],
 )
 def test_run_refuses_in_one_sentence_what_cannot_be_planned(given: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(EcgbenchError) as refused:
         package.run(**{**GRID, **given}, store=tmp_path)
     assert reason in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_one_value_may_stand_for_a_list_of_one(tmp_path: Path) -> None:
+    grid = {**GRID, "attack": "fgsm"}
+    (once,) = package.run(**{**grid, "eps": [0.05], "seed": [3]}, store=tmp_path)
+    for eps, seed in ((0.05, 3), ("0.05", "3"), (np.float64(0.05), np.int64(3)), (np.array([0.05]), range(3, 4))):
+        assert package.run(**{**grid, "eps": eps, "seed": seed}, store=tmp_path) == [once]
+
+
+def test_a_cell_whose_threat_cannot_be_carried_out_fails_before_anything_is_trained(tmp_path: Path) -> None:
+    grid = {**GRID, "attack": "fgsm"}
+    for threat, reason in (("linf[source=(N),target=N]", "the only source class"), ("linf", "too small for float32")):
+        (record,) = package.run(**{**grid, "threat": threat, "eps": 1e-9}, store=tmp_path)
+        assert record.status == "failed" and reason in str(record.error)
+    assert not list(tmp_path.glob("store/victims/*"))
 
 
 NAMES = """
@@ -208,8 +238,9 @@ def test_a_record_of_evaluate_says_what_was_given() -> None:
 def test_the_mask_keeps_the_attack_out() -> None:
     task, victim = random_mlp(n=60)
     closed = torch.zeros_like(task.test.x, dtype=torch.bool)
+    closed[0, ..., 0] = True  # one value of one sample
     record = package.evaluate(victim.module, task.test.x, task.test.y, mask=closed, epsilons=[0.5], attack="pgd20")
-    assert record.scores[0].acc == record.scores[1].acc > 0.5 and "NOOP" in record.flags
+    assert record.scores[0].acc > 0.5 and record.scores[0].acc - record.scores[1].acc in (0, pytest.approx(1 / 60))
 
 
 def test_probabilities_instead_of_logits_are_flagged() -> None:
@@ -272,6 +303,27 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
         ({"threat": Threat("linf", unit="mV")}, "eps cannot be read in 'mV'"),
         ({"module": torch.nn.Flatten(0)}, "expected logits of shape (6, classes)"),
         ({"classes": ("a", "b")}, "a label lies outside 0..1"),
+        ({"threat": 2}, "evaluate: threat expects a threat; got 2"),
+        ({"threat": Threat}, "evaluate: threat expects a threat; got <class"),
+        ({"attack": PGD}, "evaluate: attack expects an attack; got <class"),
+        ({"attack": None}, "evaluate: attack expects an attack; got None"),
+        ({"protocol": "standrd"}, "did you mean 'standard'"),
+        ({"protocol": None}, "evaluate: protocol expects a protocol; got None"),
+        ({"seed": True}, "seed 'True' given; expected a whole number of 0 or more"),
+        ({"seed": -1}, "seed '-1' given"),
+        ({"seed": [0, 1]}, "seed '[0, 1]' given"),
+        ({"epsilons": True}, "eps True given"),
+        ({"epsilons": [0.1, "x"]}, "eps 'x' given"),
+        ({"epsilons": [1e39]}, "eps 1e+39 given"),
+        ({"headline": "x"}, "eps 'x' given"),
+        ({"epsilons": 1e-9}, "eps 1e-09 is too small for float32"),
+        ({"x": X * 3000, "epsilons": [1e-5]}, "rounding changes a perturbation by"),
+        ({"mask": torch.zeros(6, 1, 8) > 0}, "mask and bounds leave no value of any sample to change"),
+        (
+            {"threat": Threat("linf", target="1"), "y": torch.ones(6, dtype=torch.int64)},
+            "all 6 test samples are of the target",
+        ),
+        ({"threat": Threat("linf", source=("2",), target="1"), "y": Y % 2}, "none of the 6 test samples is of class 2"),
     ],
     ids=lambda each: "" if isinstance(each, dict) else each,
 )
@@ -282,6 +334,51 @@ def test_evaluate_refuses_in_one_sentence(given: dict[str, Any], reason: str) ->
     assert reason in str(refused.value) and "\n" not in str(refused.value)
     if "finite" in reason:
         assert isinstance(refused.value, DataError)
+
+
+def test_evaluate_takes_one_eps_and_a_protocol_by_name() -> None:
+    module = Sequential(Flatten(), Layer(8, 3))
+    one = package.evaluate(
+        module, X, Y, epsilons=0.1, protocol="standard[success=last]", seed=np.int64(2), headline="1/10"
+    )
+    other = package.evaluate(module, X, Y, epsilons=["0.1"], protocol=Protocol(success="last"), seed=2)
+    assert one == other and one.protocol == "standard[success=last]" and one.seed == 2
+
+
+class Constant(Module):
+    """Answers the same logits to everybody."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_a_victim_that_looks_at_nothing_is_flagged() -> None:
+    x, y = torch.rand(40, 1, 8), torch.arange(40) % 2
+    same = package.evaluate(Constant(1.0, 0.0), x, y, epsilons=[0.1], bounds=(0, 1))
+    assert same.scores[1].acc == 0.5 and {"ONECLASS", "CHANCE"} <= set(same.flags)
+    equal = package.evaluate(Constant(1.0, 1.0), x, y, epsilons=[0.1], bounds=(0, 1))
+    assert equal.scores[0].acc == equal.scores[1].acc == 0.0 and "CHANCE" in equal.flags
+
+
+def test_rounded_logits_gain_nothing_by_their_ties() -> None:
+    """Each coarser rounding keeps at most what the finer one keeps clean, and a tie is never right."""
+    problem = linear_problem(3, n=200)
+    task, victim = problem.task, problem.victim
+    x, y = task.test.x, task.test.y
+
+    class Rounded(Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.round(victim.module(x))
+
+    logits = Rounded()(x)
+    strictly = (logits.gather(1, y[:, None]) > logits.scatter(1, y[:, None], -torch.inf)).all(1)
+    record = package.evaluate(Rounded(), x, y, epsilons=[0.01], attack="identity")
+    assert bool(((logits == logits.amax(1, keepdim=True)).sum(1) > 1).any())
+    assert record.scores[0].acc == record.scores[1].acc == float(strictly.double().mean())
 
 
 def test_an_attack_that_no_plugin_offers_is_judged_under_its_own_name() -> None:

@@ -27,7 +27,7 @@ from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
 
-CODES = ["RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP"]
+CODES = ["ONECLASS", "CHANCE", "RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP"]
 HONEST = PGD(loss="margin")
 GRID = (0.1, 0.3, 0.6)
 
@@ -283,13 +283,13 @@ def test_checks_leave_outcomes_victim_and_generators_alone() -> None:
 
 
 @pytest.mark.parametrize("alive", ["nobody-right", "nobody-left"])
-def test_where_nobody_stands_nothing_is_raised(alive: str) -> None:
+def test_where_nobody_stands_nothing_but_chance_is_raised(alive: str) -> None:
     task, victim = random_mlp(60)
     clean = victim.module(task.test.x).argmax(1)
     y = (clean + 1) % 3 if alive == "nobody-right" else clean
     task = replace(task, bounds=None, test=replace(task.test, y=y))
     sweep = replace(sweep_of(HONEST, task, victim), epsilons=(20.0,))
-    assert raised(sweep, 20.0) == []
+    assert raised(sweep, 20.0) == (["CHANCE"] if alive == "nobody-right" else [])
 
 
 def test_a_targeted_sweep_is_judged_by_its_own_goal() -> None:

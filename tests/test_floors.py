@@ -19,8 +19,8 @@ FLOORS = (
     {"data", "threat", "dataroot", "outcomes", "journal"},
     {"outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"},
     {
-        *("training", "descent", "sweep", "uncertainty", "metrics", "fetch"),
-        *("effect", "checks", "planted", "audit", "deltas"),
+        *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics", "fetch"),
+        *("effect", "chance", "checks", "planted", "audit", "deltas"),
     },
     set[str](),  # the plugins
     {

@@ -7,8 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_up_rows import CLASSES, made_up, raised, row
 
+from ecgbench.chance import OF_CLEAN
+from ecgbench.checks import Check
 from ecgbench.metrics import summarize
-from ecgbench.ranking import rounded, standings, worst_case
+from ecgbench.ranking import clean_flags, rounded, standings, worst_case
 
 
 def only(*rows):
@@ -135,7 +137,51 @@ def test_a_row_that_was_never_checked_is_flagged():
     assert only(row(made_up(["0", "0"]), checks=())).flags == ("unchecked",)
 
 
-CELLS = st.tuples(st.sets(st.integers(0, 9)), st.sampled_from(["", "LOSS", "RANDOM"]), st.sampled_from([None, 5]))
+GUESSING = Check("CHANCE", True, -0.1, 0.0, "made up")
+KNOWN = (Check("ONECLASS", False, 0.5, 1.0, "made up"), Check("CHANCE", False, 0.5, 0.0, "made up"))
+
+
+def test_a_victim_no_better_than_chance_ranks_below_every_other_whatever_stands():
+    constant = made_up(["02468", "02468"], clean="02468")
+    rows = [
+        row(constant, model="constant", checks=(*raised(), GUESSING)),
+        row(made_up(["0123456"] * 2), model="doubted", checks=raised("LOSS", "STEP")),
+        row(made_up(["012345678"] * 2), model="random", checks=(*raised("RANDOM"), *KNOWN)),
+        row(made_up(["01234567"] * 2), model="part", limit=10),
+        row(made_up(["0123456789"] * 2), model="honest"),
+    ]
+    made = standings(rows, 0.1)
+    assert [(one.model, one.rank) for one in made] == [
+        ("honest", 1),
+        ("part", None),
+        ("doubted", 2),
+        ("random", 3),
+        ("constant", 4),
+    ]
+    assert made[-1].deciding.mean > made[0].deciding.mean
+
+
+def test_a_row_older_than_the_check_is_judged_by_its_outcomes():
+    old = row(made_up(["02468", "02468"], clean="02468"))
+    assert "CHANCE" not in {check.code for check in old.record.checks}
+    assert only(old).flags == ("CHANCE", "ONECLASS") and clean_flags(old) == OF_CLEAN
+    assert only(row(made_up(["0", "0"], clean="0"))).flags == ()
+    stated = row(made_up(["", ""]), checks=(*raised(), GUESSING))
+    assert only(stated).flags == ("CHANCE",)
+    assert clean_flags(row()) == frozenset()
+
+
+def test_a_victim_that_guesses_in_one_seed_is_flagged_though_an_attack_is_free_of_flags():
+    rows = [
+        row(made_up(["0", "0"]), seed=0),
+        row(made_up(["0", "0"]), seed=0, attack="b", checks=(*raised(), GUESSING)),
+    ]
+    assert only(*rows).flags == ("CHANCE",)
+
+
+CELLS = st.tuples(
+    st.sets(st.integers(0, 9)), st.sampled_from(["", "LOSS", "RANDOM", "CHANCE"]), st.sampled_from([None, 5])
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -145,9 +191,11 @@ def test_a_flagged_row_never_stands_above_an_unflagged_one(cells, order):
     rows = []
     for at, (wrong, code, limit) in enumerate(cells):
         outcomes = made_up(["".join(map(str, wrong))] * 2)
-        rows.append(row(outcomes, model=f"m{at}", checks=raised(code), limit=limit))
+        checks = (*raised(), GUESSING) if code == "CHANCE" else raised(code)
+        rows.append(row(outcomes, model=f"m{at}", checks=checks, limit=limit))
     made = standings(rows, 0.1)
-    assert [bool(one.flags) for one in made] == sorted(bool(one.flags) for one in made)
+    level = [("CHANCE" in one.flags, bool(one.flags)) for one in made]
+    assert level == sorted(level)
     ranks = [one.rank for one in made if one.rank]
     assert ranks == sorted(ranks) and ranks[:1] in ([], [1])
     order.shuffle(rows)

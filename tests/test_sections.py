@@ -46,6 +46,8 @@ def test_rows_stand_unflagged_first_then_by_what_is_shown():
         row(made_up(["01", "0"]), model="fair", attack="b"),
         row(made_up(["02", "0"]), model="fair", attack="a"),
         row(made_up(["", ""]), model="part", limit=10),
+        row(made_up(["13579", "13579"], clean="13579"), model="constant", checks=raised()),
+        row(made_up(["012345", "0"]), model="doubted", checks=raised("LOSS")),
     ]
     (section,) = sections(rows)
     found = [(one.record.model, one.record.attack) for one in section.rows]
@@ -55,6 +57,8 @@ def test_rows_stand_unflagged_first_then_by_what_is_shown():
         ("fair", "b"),
         ("part", "pgd"),
         ("flagged", "pgd"),
+        ("doubted", "pgd"),
+        ("constant", "pgd"),
         ("broken", "pgd"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.losses import margin, pair_margin
 from ecgbench.threat import Aim, Threat
 from ecgbench.trial import Trial, Watch
-from ecgbench.victim import CHUNK_BYTES, Victim, chunks, evaluating, frozen
+from ecgbench.victim import CHUNK_BYTES, Victim, chunks, classes, evaluating, frozen
 
 LEVELS = [0.15, 0.35, 0.75, 5.0]
 EPS = 1.0
@@ -409,3 +410,94 @@ def test_a_slope_is_found_where_gradients_are_off() -> None:
     with torch.no_grad():
         off = trial.gradient(push(0, 0, 0, 0), margin)[1]
     assert bool(off.any()) and torch.equal(off, trial.gradient(push(0, 0, 0, 0), margin)[1])
+
+
+# equal logits decide against the victim
+
+LOGITS = [[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.0, 0.0, 5.0], [1e-45, 0.0, 0.0], [-0.0, 0.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [(0, [1, 1, 1, 2, 0, 1]), (1, [0, 2, 0, 2, 0, 0]), (2, [0, 1, 0, 2, 0, 0])],
+)
+def test_a_sample_is_right_only_if_its_class_is_above_every_other(y: int, expected: list[int]) -> None:
+    logits, labels = torch.tensor(LOGITS), torch.full((6,), y)
+    aim = Threat("linf").aim(labels, "abc")
+    assert classes(logits, labels).tolist() == classes(logits, labels, aim).tolist() == expected
+    own = logits[:, y]
+    others = logits.masked_fill(torch.arange(3) == y, -torch.inf).amax(1)
+    assert torch.equal(classes(logits, labels) == y, own > others)
+
+
+@pytest.mark.parametrize(
+    ("y", "target", "expected"),
+    [(0, "b", [1, 1, 1, 2, 0, 1]), (0, "c", [1, 2, 2, 2, 0, 1]), (1, "a", [0, 2, 0, 2, 0, 0])],
+)
+def test_a_target_among_the_largest_logits_is_reached(y: int, target: str, expected: list[int]) -> None:
+    logits, labels = torch.tensor(LOGITS), torch.full((6,), y)
+    aim = Threat("linf", target=target).aim(labels, "abc")
+    predicted = classes(logits, labels, aim)
+    assert predicted.tolist() == expected
+    goal = "abc".index(target)
+    assert torch.equal(aim.met(predicted), logits[:, goal] >= logits.amax(1))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [[torch.nan, 0.0], [0.0, torch.nan], [torch.inf, 0.0], [0.0, -torch.inf], [3e38, -3e38], [-torch.inf, -torch.inf]],
+)
+def test_logits_whose_differences_are_not_finite_are_no_prediction(row: list[float]) -> None:
+    for others in ([[0.0, 1.0]], [[0.0, 0.0]], []):
+        logits = torch.tensor([row, *others])
+        y = torch.zeros(len(logits), dtype=torch.int64)
+        assert classes(logits, y).tolist() == [-1, *([1] * len(others))]
+
+
+def test_large_and_tiny_logits_are_ranked_as_they_are() -> None:
+    for scale in (1e-45, 1e-38, 1.0, 1e30, 1.7e38):
+        logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, 1.0]]) * scale
+        assert classes(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 1]
+    assert classes(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+class Voting(Module):
+    """Answers draw n of sample i by the rule given."""
+
+    takes_rng = True
+
+    def __init__(self, rule: Callable[[int], list[float]]) -> None:
+        super().__init__()
+        self.rule, self.draw = rule, -1
+
+    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
+        self.draw += 1
+        return torch.tensor([self.rule(self.draw % 15)]).expand(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "y", "expected"),
+    [
+        (lambda n: [1.0, 0.0, 0.0] if n < 8 else [0.0, 1.0, 0.0], 0, 0),  # most draws
+        (lambda n: [1.0, 0.0, 0.0] if n < 7 else [0.0, 1.0, 0.0] if n < 14 else [0.0, 0.0, 1.0], 0, 1),  # as many
+        (lambda n: [1.0, 0.0, 0.0] if n < 7 else [0.0, 1.0, 0.0] if n < 14 else [0.0, 0.0, 1.0], 1, 0),
+        (lambda n: [0.0, 0.0, 0.0], 0, 1),
+        (lambda n: [0.0, torch.nan, 0.0] if n == 11 else [1.0, 0.0, 0.0], 0, -1),  # one draw is enough
+    ],
+)
+def test_votes_are_counted_and_equal_ones_decide_against_the_victim(
+    rule: Callable[[int], list[float]], y: int, expected: int
+) -> None:
+    samples, _ = thresholds(LEVELS)
+    batch = replace(samples, y=torch.full_like(samples.y, y))
+    assert Victim(Voting(rule)).predict(batch.x, batch, Keyed((0,))).tolist() == [expected] * 4
+
+
+def test_a_trial_finds_a_tie_and_remembers_it() -> None:
+    samples, _ = thresholds(LEVELS)
+    victim = Victim(Written(lambda x: torch.zeros(len(x), 2)))
+    for threat in (Threat("linf"), Threat("linf", target="b")):
+        batch = replace(samples, y=torch.zeros_like(samples.y))
+        trial = Trial.begin(victim, batch, threat.around(batch, 1.0), threat.aim(batch.y, "ab"), Keyed((0,)))
+        trial.scores(torch.zeros_like(batch.x))
+        assert bool(trial.fell.all())

@@ -7,6 +7,7 @@ import pytest
 from made_up_rows import changed, made_up, raised, row
 
 from ecgbench.catalog import discover
+from ecgbench.chance import verdict
 from ecgbench.published import beside, pack, publish, read_published, read_results
 from ecgbench.record import Cost
 from ecgbench.selector import identity
@@ -43,6 +44,18 @@ def test_what_was_published_has_no_fault(path, tmp_path):
 def test_a_digit_altered_by_hand_is_found(path):
     path.write_text(path.read_text().replace('"acc": 0.7', '"acc": 0.8', 1))
     assert "scores[eps=0.1].acc is 0.8; recomputed from the outcomes it is 0.7." in one_fault(path)
+
+
+@pytest.mark.parametrize("change", [{"raised": True}, {"effect": 0.4}], ids=["raised", "effect"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_check_of_the_clean_predictions_that_its_outcomes_contradict_is_found(path, at, change):
+    row = read_published(path)
+    checks = list(verdict(row.outcomes))
+    restate(path, checks=(*row.record.checks, *checks))
+    assert verify([read_published(path)]) == []
+    checks[at] = replace(checks[at], **change)
+    restate(path, checks=(*row.record.checks, *checks))
+    assert f"{checks[at].code} is {checks[at].raised}" in one_fault(path)
 
 
 @pytest.mark.parametrize("by", [1e-6, -1e-8])
