@@ -23,7 +23,7 @@ from ecgbench.outcomes import Outcomes
 from ecgbench.parameters import Parameterised
 from ecgbench.threat import TOLERANCE, Aim, Ball, Threat
 from ecgbench.trial import Trial
-from ecgbench.victim import Victim, chunks
+from ecgbench.victim import Victim, chunks, classes
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ class Sweep:
         return torch.cat([self._predict(batch, batch.x, "clean").cpu() for batch in batches])
 
     def _predict(self, batch: Batch, x: Tensor, purpose: str, aim: Aim | None = None) -> Tensor:
-        predicted = self.victim.predict(x, batch, self.rng.at(purpose), aim)
+        answers = self.victim.answers(x, batch, self.rng.at(purpose))
+        predicted = classes(answers, batch.y, aim)
         if bool((predicted < 0).any()):
             sample = int(batch.ids[predicted < 0][0])
             raise ContractError(self.victim.name, "finite logits", f"others on sample {sample}")
