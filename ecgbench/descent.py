@@ -32,24 +32,28 @@ def descend(
     steps: int,
     state: State = (),
     slopes: Slopes = Trial.slope,
+    ball: Ball | None = None,
 ) -> Tensor:
     """Walk `steps` steps from `start` (n, *shape): one slope each and a last look at the end.
 
-    Returns delta (n, *shape): the first adversarial iterate of rows that fell, the last one of the others.
+    The rule steps in `ball`, by default the trial's own; found is what lies in the trial's own. A row that stands
+    several times in the trial (`Trial.toward_each`) leaves it with its first fall. Returns delta (n, *shape): the first
+    adversarial iterate of rows that fell, the last one of the others.
     """
     answer = start.clone()
     rows = torch.arange(len(trial), device=start.device)
-    delta = start
+    delta, ball = start, trial.ball if ball is None else ball
     for _ in range(steps):
         hit, slope = slopes(trial, delta, loss)
+        hit = hit | trial.fell
         if bool(hit.any()):
             gone, stay = hit.nonzero().squeeze(1), (~hit).nonzero().squeeze(1)
             answer[rows[gone]] = delta[gone]
-            rows, delta, slope, trial = rows[stay], take(delta, stay), slope[stay], trial[stay]
+            rows, delta, slope, trial, ball = rows[stay], take(delta, stay), slope[stay], trial[stay], ball[stay]
             state = tuple(take(part, stay) if isinstance(part, Tensor) else part for part in state)
             if not len(rows):
                 return answer
-        delta, state = step(trial.ball, delta, slope, state)
+        delta, state = step(ball, delta, slope, state)
     trial.look(delta)
     answer[rows] = delta
     return answer

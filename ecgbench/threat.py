@@ -46,15 +46,8 @@ class Threat(Parameterised):
         unit = None if self.unit == "native" else 1 / batch.scale.view(-1, *ones)
         if unit is not None:
             radius = radius * unit
-        reach = radius if self.norm == "linf" else torch.full_like(radius, torch.inf)
-        low, high, free = -reach, reach, None
-        bounds = bounds if self.bounds else None
-        if bounds is not None:
-            low, high = torch.maximum(low, bounds[0] - batch.x), torch.minimum(high, bounds[1] - batch.x)
-        if self.mask and not bool(batch.mask.all()):
-            low, high = (torch.where(batch.mask, side, 0.0) for side in (low, high))
-            free = batch.mask
-        return Ball(self.norm, radius, low, high, free, unit, bounds)
+        free = batch.mask if self.mask and not bool(batch.mask.all()) else None
+        return _ball(self.norm, batch.x, radius, free, unit, bounds if self.bounds else None)
 
     def aim(self, y: Tensor, classes: Sequence[str]) -> Aim:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
@@ -133,6 +126,10 @@ class Ball:
         low, high = (torch.where(mask, side, 0.0) for side in (self.low, self.high))
         return replace(self, low=low, high=high, free=mask if self.free is None else self.free & mask)
 
+    def scaled(self, factor: float, x: Tensor) -> Ball:
+        """The ball of `factor` times the radius round the same `x` (n, *shape), under the same mask and bounds."""
+        return self if factor == 1 else _ball(self.norm, x, factor * self.eps, self.free, self.unit, self.bounds)
+
     def length(self, given: float) -> Tensor:
         """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""
         return torch.full_like(self.eps, given) if self.unit is None else given * self.unit
@@ -207,6 +204,24 @@ class Ball:
         boxed = ((delta >= self.low - walls) & (delta <= self.high + walls)).flatten(1).all(1)
         small = self.size(delta) <= (self.eps + slack).flatten()
         return boxed & small
+
+
+def _ball(
+    norm: Norm,
+    x: Tensor,
+    eps: Tensor,
+    free: Tensor | None,
+    unit: Tensor | None,
+    bounds: tuple[float, float] | None,
+) -> Ball:
+    """The ball of radius `eps` (n, 1, ..., 1) round `x`, its sides cut by mask and bounds."""
+    reach = eps if norm == "linf" else torch.full_like(eps, torch.inf)
+    low, high = -reach, reach
+    if bounds is not None:
+        low, high = torch.maximum(low, bounds[0] - x), torch.minimum(high, bounds[1] - x)
+    if free is not None:
+        low, high = (torch.where(free, side, 0.0) for side in (low, high))
+    return Ball(norm, eps, low, high, free, unit, bounds)
 
 
 def _position(name: str, classes: Sequence[str]) -> int:

@@ -153,6 +153,20 @@ class Trial:
         """The same trial for a loss over pairs: `rival` (n,) is the other class of each row."""
         return replace(self, aim=replace(self.aim, rival=rival))
 
+    def rivals(self) -> Tensor:
+        """The other classes of each row, likeliest when clean first: (n, classes - 1); one forward."""
+        logits = self.scores(torch.zeros_like(self.batch.x))
+        others = logits.scatter(1, self.aim.label[:, None], -torch.inf)
+        return others.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+    def toward_each(self, rivals: Tensor) -> Trial:
+        """Every row k times in succession, once toward each of its `rivals` (n, k): a trial of n k rows.
+
+        To the memory these are one row, so a row that falls toward one rival has fallen.
+        """
+        rows = torch.arange(len(self), device=rivals.device).repeat_interleave(rivals.shape[1])
+        return self[rows].toward(rivals.flatten())
+
     def best(self, delta: Tensor) -> Tensor:
         """The remembered perturbation of rows that fell, `delta` (n, *shape) of the others."""
         fell = self.fell

@@ -15,42 +15,58 @@ from ecgbench.descent import State, descend, in_turn
 from ecgbench.hookspecs import hookimpl
 from ecgbench.interfaces import Attack
 from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy, dlr, margin
+from ecgbench.losses import cross_entropy, dlr, margin, pair_margin
 from ecgbench.threat import Ball, Threat
-from ecgbench.trial import Slope, Trial
+from ecgbench.trial import Loss, Slope, Trial
+from ecgbench.victim import chunks
 
 LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+PAIRED = {"margin": pair_margin, "dlr": dlr}
 FORWARD = 0.75  # alpha: the share of the new step; the rest is the last one's
 RISING = 0.75  # rho: the share of steps that must have raised the loss
+LARGER = 0.9  # of the steps, shared by all but one of three radii: 30, 30 and 40 %
 
 
 @dataclass(frozen=True)
 class APGD(Attack):
     """APGD of Croce and Hein 2020 (arXiv 2003.01690), algorithm 1, on any ball.
 
-    `steps` gradients from a random point of the ball, `restarts` times for what still stands. The step begins
-    at 2 eps. At checkpoints every row for itself halves it and goes on from its best point if less than 75 % of
-    the steps since the last checkpoint raised its loss, or if neither step nor best loss has changed since. The
-    last point is the best one. `loss`: "ce", "margin" (best other logit minus the true one) or "dlr". `eot` draws of a
-    randomised victim make one answer.
+    `steps` gradients from a random point of the ball or from the clean sample, `restarts` times for what is still
+    robust. The step begins at 2 eps. At checkpoints every row for itself halves it and goes on from its best point if
+    less than 75 % of the steps since the last checkpoint raised its loss, or if neither step nor best loss has changed
+    since. The last point is the best one. `loss`: "ce", "margin" (best other logit minus the true one) or "dlr".
+
+    `rival=each` climbs toward every other class at once, each from a start of its own, on the margin over that class or
+    the targeted DLR (APGD-T of AutoAttack, which takes one class after another). `radii`, in units of eps, descend to 1:
+    the ascent begins in the largest ball, is projected into each next one and begins anew there (Croce and Hein 2021,
+    arXiv 2103.01208, section 3.3: 3, 2 and 1 eps for 30, 30 and 40 % of the steps). `eot` draws of a randomised victim
+    make one answer.
     """
 
     steps: int = 100
     restarts: int = 1
     loss: Literal["ce", "dlr", "margin"] = "ce"
+    rival: Literal["none", "each"] = "none"
+    radii: tuple[float, ...] = (1.0,)
+    start: Literal["random", "zero"] = "random"
     eot: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or self.restarts < 1 or self.eot < 1:
+        if self.steps < 2 * len(self.radii) or self.restarts < 1 or self.eot < 1:
             raise ValueError(
                 f"steps={self.steps}, restarts={self.restarts}, eot={self.eot} given; "
-                "expected 2 or more steps, 1 or more restarts and draws"
+                "expected 2 or more steps for each radius, 1 or more restarts and draws"
             )
+        if list(self.radii) != sorted(set(self.radii), reverse=True) or self.radii[-1:] != (1,):
+            raise ValueError(f"radii={self.radii} given; expected descending multiples of eps that end with 1")
+        if self.rival == "each" and self.loss == "ce":
+            raise ValueError("rival=each with loss=ce given; expected loss=margin or loss=dlr")
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
-        needed = 3 if threat.target is None else 4
+        paired = threat.target is not None or self.rival == "each"
+        needed = 4 if paired else 3
         if self.loss == "dlr" and len(task.classes) < needed:
-            goal = "" if threat.target is None else " to reach one of them"
+            goal = " to reach one of them" if paired else ""
             return f"loss=dlr needs {needed} classes{goal}; {task.name} has {len(task.classes)}: use loss=margin."
         return None
 
@@ -61,29 +77,63 @@ class APGD(Attack):
         return in_turn(trial, self._climbs(rng))
 
     def _climbs(self, rng: Keyed) -> Iterator[partial[Tensor]]:
+        climb = self._toward_each if self.rival == "each" else self._ascend
         for restart in range(self.restarts):
-            yield partial(self._climb, rng=rng.at(self.loss, restart))
+            yield partial(climb, rng=rng.at(self.loss, restart), random=self.start == "random" or restart > 0)
 
-    def _climb(self, trial: Trial, at: Tensor, rng: Keyed) -> Tensor:
-        start = trial.ball.sample(trial.batch.ids, trial.shape, rng)
-        eps, lowest = trial.ball.eps, torch.full_like(trial.ball.eps.flatten(), -torch.inf)
+    def _ascend(self, trial: Trial, at: Tensor, rng: Keyed, random: bool) -> Tensor:
+        return self._climb(trial, LOSSES[self.loss], rng, random)
+
+    def _toward_each(self, trial: Trial, at: Tensor, rng: Keyed, random: bool) -> Tensor:
+        """Of each row the end with the largest margin among its climbs, one toward each other class."""
+        if not trial.aim.leave:
+            return self._ascend(trial, at, rng, random)
+        answer, rivals = torch.zeros_like(trial.batch.x), trial.rivals()
+        for rows in chunks(torch.arange(len(trial), device=answer.device), (rivals.shape[1], *trial.shape)):
+            copies = trial[rows].toward_each(rivals[rows])
+            ends = self._climb(copies, PAIRED[self.loss], rng, random)
+            best = margin(copies.scores(ends), copies.aim).view(len(rows), -1).argmax(1)
+            answer[rows] = ends.view(len(rows), -1, *trial.shape)[torch.arange(len(rows)), best]
+        return answer
+
+    def _climb(self, trial: Trial, loss: Loss, rng: Keyed, random: bool) -> Tensor:
+        """One ascent, radius by radius; rows that fall leave it where they are."""
+        largest = trial.ball.scaled(self.radii[0], trial.batch.x)
+        zero = torch.zeros_like(trial.batch.x)
+        delta = largest.sample(trial.batch.ids, trial.shape, rng) if random else zero
+        for radius, steps in zip(self.radii, self._phases(), strict=True):
+            rows = (~trial.fell).nonzero().squeeze(1)
+            part = trial[rows]
+            ball = part.ball.scaled(radius, part.batch.x)
+            start = ball.project(delta[rows])
+            rule, state = partial(self._step, steps=steps), self._begin(ball, start)
+            delta[rows] = descend(part, start, loss, rule, steps, state, ball=ball)
+        return delta
+
+    def _phases(self) -> list[int]:
+        """Steps at each radius."""
+        larger = [int(LARGER / len(self.radii) * self.steps)] * (len(self.radii) - 1)
+        return [*larger, self.steps - sum(larger)]
+
+    def _begin(self, ball: Ball, start: Tensor) -> State:
+        lowest = torch.full_like(ball.eps.flatten(), -torch.inf)
         before = (start, -lowest)
         best = (start, torch.zeros_like(start), lowest)
-        check = (2 * eps, torch.zeros_like(lowest), lowest, lowest < 0)
-        return descend(trial, start, LOSSES[self.loss], self._step, self.steps, (0, *before, *best, *check))
+        check = (2 * ball.eps, torch.zeros_like(lowest), lowest, lowest < 0)
+        return (0, *before, *best, *check)
 
-    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State, steps: int) -> tuple[Tensor, State]:
         """x(k) and its loss and gradient -> x(k + 1). What has to be known of x(k) is noted first."""
         k, before, value, best, climb, top, length, rises, mark, halved = state
         rises = rises + (slope.value > value)
         higher = slope.value > top
         best, climb = _pick(higher, delta, best), _pick(higher, slope.gradient, climb)
         top = torch.where(higher, slope.value, top)
-        if k == self.steps - 1:
+        if k == steps - 1:
             return best, state
 
         gradient = slope.gradient
-        if k in (since := _checkpoints(self.steps)):
+        if k in (since := _checkpoints(steps)):
             stuck = (rises < RISING * since[k]) | (~halved & (top <= mark))
             length = _pick(stuck, length / 2, length)
             delta, gradient = _pick(stuck, best, delta), _pick(stuck, climb, gradient)

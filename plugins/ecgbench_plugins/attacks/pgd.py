@@ -67,7 +67,7 @@ class PGD(Attack):
     def _descents(self, trial: Trial, rng: Keyed) -> Iterator[partial[Tensor]]:
         """Every restart with every rival, in the order they are tried."""
         paired = self.loss == "targeted-margin" and trial.aim.leave
-        rivals = _rivals(trial) if paired else None
+        rivals = trial.rivals() if paired else None
         for restart in range(self.restarts):
             for rank in range(rivals.shape[1] if rivals is not None else 1):
                 toward = None if rivals is None else rivals[:, rank]
@@ -106,13 +106,6 @@ class PGD(Attack):
     def _length(self, ball: Ball) -> Tensor:
         """The step of each row, (n, 1, ..., 1)."""
         return self.rel_step * ball.eps if self.abs_step is None else ball.length(self.abs_step)
-
-
-def _rivals(trial: Trial) -> Tensor:
-    """The other classes of each row, likeliest first: (n, classes - 1)."""
-    logits = trial.scores(torch.zeros_like(trial.batch.x))
-    own = trial.aim.label[:, None]
-    return logits.scatter(1, own, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
 
 
 @hookimpl
