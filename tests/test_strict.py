@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ from ecgbench.training import Schedule, train
 from ecgbench.victim import Victim, frozen
 from ecgbench_plugins.attacks.apgd import APGD
 from ecgbench_plugins.attacks.pgd import PGD
-from ecgbench_plugins.attacks.square import Square
-from ecgbench_plugins.attacks.strict import BUDGETS, Strict
+from ecgbench_plugins.attacks.strict import BUDGETS, RADII, Strict, _passes
 from ecgbench_plugins.datasets.synthetic_beats import SyntheticBeats
 from ecgbench_plugins.defenses.adaptive import Adaptive
 from ecgbench_plugins.models.mlp import MLP
@@ -64,29 +64,35 @@ def sweep(attack: Attack, victim: Victim, task: Task, epsilons: tuple[float, ...
 
 
 @norms
-def test_it_fells_whatever_a_component_fells_alone(norm: Norm) -> None:
-    task, victim = random_mlp(200)
-    epsilons = (0.02, 0.05, 0.1) if norm == "linf" else (0.1, 0.2, 0.4)
-    worst = sweep(QUICK, victim, task, epsilons, norm)
-    for component in BUDGETS["quick"].values():
-        alone = sweep(component, victim, task, epsilons, norm).fallen
-        assert not (alone & ~worst.fallen).any() and alone.any()
+def test_a_larger_budget_loses_whatever_the_passes_of_a_smaller_one_find(norm: Norm) -> None:
+    task, victim = random_mlp(100)
+    epsilons = (0.02, 0.05) if norm == "linf" else (0.1, 0.2)
+    quick, standard = (sweep(Strict(budget), victim, task, epsilons, norm) for budget in ("quick", "standard"))  # type: ignore[arg-type]
+    found = quick.fallen & (quick.components[quick.by] != "square")
+    assert found.any() and not (found & ~standard.fallen).any()
 
 
-def test_the_standard_budget_holds_the_presets_of_these_names() -> None:
-    components = BUDGETS["standard"]
-    assert components["pgd-ce"] == PGD(steps=100) and components["square"] == Square()
-    assert replace(components["apgd-ce"], restarts=1) == APGD()  # type: ignore[type-var]
+@pytest.mark.parametrize(("classes", "losses"), [(2, {"margin"}), (3, {"margin"}), (4, {"margin", "dlr"})])
+def test_dlr_takes_turns_with_the_margin_where_there_are_four_classes(classes: int, losses: set[str]) -> None:
+    samples = linear_problem(classes, (1, 40), 4, seed=classes)
+    seen = trial_of(samples.victim, samples.task.test, Threat("linf"), 0.01)
+    passes = list(_passes(BUDGETS["quick"], seen))
+    assert {attack.loss for attack in passes} == losses
+    assert [attack.start for attack in passes] == ["zero"] + 5 * ["random"]
+    assert all(isinstance(attack, APGD) and attack.rival == "each" for attack in passes)
 
 
-def test_survivors_alone_meet_the_next_component() -> None:
+def test_robust_samples_alone_meet_the_next_part_and_every_answer_is_counted() -> None:
     task, victim = random_mlp(200)
     outcomes = sweep(QUICK, victim, task, (0.05,))
-    early = outcomes.components[outcomes.by[0]] == "pgd-ce"
+    early = outcomes.components[outcomes.by[0]] == "apgd-ce"
     assert early.any() and outcomes.forwards[0][early].max() <= 21
-    standing = ~outcomes.fallen[0] & (outcomes.clean == outcomes.y)
-    assert (outcomes.gradients[0][standing] == 20 + 20 + 20 + 2 * 20).all()
-    assert (outcomes.forwards[0][standing] == 4 * 21 + 2 * 21 - 21 + 1 + 200).all()
+    robust = ~outcomes.fallen[0] & (outcomes.clean == outcomes.y)
+    others, budget = len(task.classes) - 1, BUDGETS["quick"]
+    looks = sum(len(radii) for radii, _ in zip(cycle(RADII), budget.passes))
+    assert robust.any() and (outcomes.gradients[0][robust] == 20 + others * sum(budget.passes)).all()
+    asked = 20 + 1 + 1 + len(budget.passes) + others * (sum(budget.passes) + looks + len(budget.passes)) + budget.queries
+    assert (outcomes.forwards[0][robust] == asked).all()
 
 
 def test_the_outcomes_name_the_component_that_felled_each_sample() -> None:
@@ -105,7 +111,7 @@ def test_the_outcomes_name_the_component_that_felled_each_sample() -> None:
     seen = trial_of(Victim(Written(steps).eval()), samples, Threat("linf"), 1.0)
     QUICK.perturb(seen, RNG)
     named = [seen.memory.components[number] for number in seen.memory.by.tolist()]
-    assert named == ["square", "square", "pgd-ce", "pgd-ce"]
+    assert named == ["square", "square", "apgd-ce", "apgd-ce"]
 
 
 def test_what_falls_from_the_clean_sample_alone_falls() -> None:
@@ -138,22 +144,22 @@ def test_padding_in_reach_cannot_save_a_victim_from_an_attack_on_the_signal_alon
     seen = trial_of(Victim(Written(jammed).eval()), samples, Threat("linf", mask=False), 1.0)
     QUICK.perturb(seen, RNG)
     named = [seen.memory.components[number] for number in seen.memory.by.tolist()]
-    assert seen.memory.fell.all() and named == ["pgd-ce-signal"] * 4
+    assert seen.memory.fell.all() and named == ["apgd-margin-signal"] * 4
     assert not seen.memory.delta[~mask].any()
 
 
-def test_the_larger_ball_loses_whatever_any_part_fells_in_the_smaller_one() -> None:
+def test_square_too_perturbs_the_signal_alone_where_the_padding_is_open() -> None:
     def guarded(x: Tensor) -> Tensor:
         """A staircase in the signal, which only Square climbs, and noise in the padding hides it."""
-        lead = (8 * x[:, 0, :8].mean(1)).round() / 4
-        quiet = (x[:, 0, 8:].abs().sum(1) < 1e-6).float()
+        lead = (8 * x[:, 0, :40].mean(1)).round() / 4
+        quiet = (x[:, 0, 40:].abs().sum(1) < 1e-6).float()
         return torch.stack([1.5 - quiet * lead, 0.5 + quiet * lead], 1) + 0 * x.sum((1, 2))[:, None]
 
-    mask = torch.arange(16).expand(4, 1, 16) < 8
-    samples = Samples.of(torch.zeros(4, 1, 16), torch.zeros(4, dtype=torch.int64), mask=mask)
+    mask = torch.arange(48).expand(4, 1, 48) < 40
+    samples = Samples.of(torch.zeros(4, 1, 48), torch.zeros(4, dtype=torch.int64), mask=mask)
     for masked, felled_by in ((True, "square"), (False, "square-signal")):
         seen = trial_of(Victim(Written(guarded).eval()), samples, Threat("linf", mask=masked), 1.0)
-        QUICK.perturb(seen, RNG)
+        Strict().perturb(seen, RNG)
         assert {seen.memory.components[number] for number in seen.memory.by.tolist()} == {felled_by}
 
 

@@ -139,9 +139,9 @@ class APGD(Attack):
             delta, gradient = _pick(stuck, best, delta), _pick(stuck, climb, gradient)
             rises, mark, halved = torch.zeros_like(rises), top, stuck
 
-        ahead = ball.project(delta + length * ball.steepest(gradient))
+        ahead = ball.project(torch.addcmul(delta, length, ball.steepest(gradient)))
         if k > 0:
-            ahead = ball.project(delta + FORWARD * (ahead - delta) + (1 - FORWARD) * (delta - before))
+            ahead = ball.project(delta.lerp(ahead, FORWARD).add_(delta - before, alpha=1 - FORWARD))
         return ahead, (k + 1, delta, slope.value, best, climb, top, length, rises, mark, halved)
 
 

@@ -16,6 +16,7 @@ from ecgbench.interfaces import Attack
 from ecgbench.keyed import Keyed
 from ecgbench.trial import Trial
 from ecgbench_plugins.attacks.apgd import APGD
+from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.attacks.square import Square
 
 RADII = ((3.0, 2.0, 1.0), (3.0, 2.0, 1.0), (2.0, 1.0), (1.0,), (3.0, 2.0, 1.0))
@@ -32,9 +33,9 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(20, 4 * (25,), 100),
-    "standard": Budget(20, 4 * (25,) + 8 * (50,) + 2 * (100,), 500),
-    "thorough": Budget(20, 4 * (25,) + 8 * (50,) + 2 * (100,) + 20 * (100,), 5000),
+    "quick": Budget(20, 6 * (25,), 50),
+    "standard": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,), 500),
+    "thorough": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,) + 20 * (100,), 5000),
 }
 
 
@@ -49,7 +50,7 @@ class Strict(Attack):
     an adversarial training may have met random starts and left them no gradient, the others at random. Last Square,
     which needs no gradient. Many short restarts find more than few long ones in the same time (docs/strict.md).
 
-    Steps of the passes and queries of Square: `budget=quick` 4 of 25, 100 queries; `standard` 8 of 50 and 2 of 100 more, 500;
+    Steps of the passes and queries of Square: `budget=quick` 6 of 25, 50 queries; `standard` 10 of 50 and 2 of 100 more, 500;
     `thorough` 20 of 100 more, 5,000. Passes draw the same in every budget, so that a larger one loses whatever a smaller
     one loses. Where a threat leaves the padding open, every third pass perturbs the signal alone. Outcomes name the part that
     found each adversarial example. `eot` draws of a randomised victim make one answer.
@@ -69,18 +70,28 @@ class Strict(Attack):
         budget = BUDGETS[self.budget]
         padded = trial.ball.free is None and not bool(trial.batch.mask.all())
         yield partial(_part, name="apgd-ce", attack=APGD(budget.steps), rng=rng)
-        dlr = trial.aim.leave and trial.rivals().shape[1] >= 3
-        for number, attack in enumerate(_passes(budget, dlr)):
+        for number, attack in enumerate(_passes(budget, trial)):
             on_signal = padded and number % SIGNAL == SIGNAL - 1
-            name = f"apgd-{attack.loss}{'-signal' if on_signal else ''}"
+            name = f"{type(attack).__name__.lower()}-{attack.loss}{'-signal' if on_signal else ''}"
             yield partial(_part, name=name, attack=attack, rng=rng.at("pass", number), on_signal=on_signal)
-        yield partial(_part, name="square", attack=Square(budget.queries), rng=rng)
+        for on_signal in (False, True) if padded else (False,):
+            name = "square-signal" if on_signal else "square"
+            yield partial(_part, name=name, attack=Square(budget.queries), rng=rng, on_signal=on_signal)
 
 
-def _passes(budget: Budget, dlr: bool) -> Iterator[APGD]:
-    losses = cycle(("margin", "dlr") if dlr else ("margin",))
-    for number, (steps, loss, radii) in enumerate(zip(budget.passes, losses, cycle(RADII))):
-        yield APGD(steps, loss=loss, rival="each", radii=radii, start="random" if number else "zero")
+def _passes(budget: Budget, trial: Trial) -> Iterator[APGD | PGD]:
+    """Toward a target the margin has a kink wherever its nearest rival changes: PGD, which averages the gradient there,
+    and the cross-entropy, which has none, replace the passes toward each class.
+    """
+    losses = ("margin", "dlr") if trial.aim.leave and trial.rivals().shape[1] >= 3 else ("margin",)
+    for number, (steps, loss, radii) in enumerate(zip(budget.passes, cycle(losses), cycle(RADII))):
+        start = "random" if number else "zero"
+        if trial.aim.leave:
+            yield APGD(steps, loss=loss, rival="each", radii=radii, start=start)
+        elif number % 2:
+            yield APGD(steps, loss="ce", radii=radii)
+        else:
+            yield PGD(steps, rel_step=5 / steps, loss="targeted-margin", start=start)
 
 
 def _part(trial: Trial, at: Tensor, name: str, attack: Attack, rng: Keyed, on_signal: bool = False) -> Tensor:
