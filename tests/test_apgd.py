@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -51,6 +51,64 @@ def test_on_the_margin_it_finds_the_exact_robust_accuracy(norm: Norm, classes: i
 def test_it_finds_the_exact_share_that_reaches_a_target(norm: Norm) -> None:
     problem = linear_problem(2, masked=True, bounds=(0.0, 1.0), on_bound=0.3, n=1000, seed=9)
     assert_exact(APGD(), problem, Threat(norm, target="1"))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("classes", "loss"), [(2, "margin"), (5, "margin"), (5, "dlr")])
+def test_toward_each_class_from_larger_balls_it_finds_the_exact_robust_accuracy(
+    norm: Norm, classes: int, loss: Literal["margin", "dlr"]
+) -> None:
+    problem = linear_problem(classes, masked=True, bounds=(0.0, 1.0), on_bound=0.3, n=400, seed=classes)
+    assert_exact(APGD(steps=50, loss=loss, rival="each", radii=(3.0, 2.0, 1.0)), problem, Threat(norm))
+
+
+def test_toward_each_class_it_finds_a_class_that_the_margin_leads_away_from() -> None:
+    """The likeliest other class is out of reach; the logit of the third is steep behind a valley."""
+
+    def valley(x: Tensor) -> Tensor:
+        at = x.flatten()
+        return torch.stack([0 * at, -0.1 + 0.05 * at, -1 - 2 * at], 1)
+
+    batch = Samples.of(torch.zeros(20, 1, 1), torch.zeros(20, dtype=torch.int64))
+    found = {}
+    for rival in ("none", "each"):
+        seen = trial_of(Victim(Written(valley).eval()), batch, Threat("linf"), 1.0)
+        APGD(steps=10, loss="margin", rival=rival, start="zero").perturb(seen, RNG)  # type: ignore[arg-type]
+        found[rival] = int(seen.fell.sum())
+    assert found == {"none": 0, "each": 20}
+
+
+def test_from_larger_balls_it_reaches_the_edge_of_a_flat_one() -> None:
+    """Without any slope a start in the ball is seldom next to its edge; one in a larger ball is projected onto it."""
+
+    def flat(x: Tensor) -> Tensor:
+        edge = (x.flatten() > 0.99).float() + 0 * x.flatten()
+        return torch.stack([0.5 - edge, edge - 0.5], 1)
+
+    batch = Samples.of(torch.zeros(300, 1, 1), torch.zeros(300, dtype=torch.int64))
+    shares = []
+    for radii in ((1.0,), (3.0, 2.0, 1.0)):
+        seen = trial_of(Victim(Written(flat).eval()), batch, Threat("linf"), 1.0)
+        APGD(steps=6, radii=radii).perturb(seen, RNG)
+        shares.append(float(seen.fell.float().mean()))
+    assert shares[0] < 0.05 and 0.25 < shares[1] < 0.42  # a third of the larger ball lies beyond the edge
+
+
+@pytest.mark.parametrize(
+    ("steps", "radii", "phases"),
+    [
+        (50, (1.0,), [50]),
+        (50, (3.0, 2.0, 1.0), [15, 15, 20]),
+        (100, (3.0, 2.0, 1.0), [30, 30, 40]),
+        (20, (2.0, 1.0), [9, 11]),
+    ],
+)
+def test_three_radii_share_the_steps_as_in_the_paper(steps: int, radii: tuple[float, ...], phases: list[int]) -> None:
+    attack = APGD(steps=steps, radii=radii)
+    assert attack._phases() == phases and sum(phases) == steps
+    seen = trial_of(thresholds([9.0])[1], thresholds([9.0])[0], Threat("linf"), 1.0)
+    attack.perturb(seen, RNG)
+    assert seen.memory.gradients.tolist() == [steps]
 
 
 def hills(tops: Tensor) -> Trial:
@@ -116,10 +174,22 @@ def test_dlr_is_refused_in_one_sentence_where_there_are_too_few_classes() -> Non
     assert "needs 4 classes to reach one of them; problem has 3" in str(attack.unfit(three, to_a_target))
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 1}, {"restarts": 0}])
-def test_impossible_parameters_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 1},
+        {"restarts": 0},
+        {"steps": 5, "radii": (3.0, 2.0, 1.0)},
+        {"radii": (1.0, 2.0)},
+        {"radii": (2.0,)},
+        {"radii": (2.0, 2.0, 1.0)},
+        {"radii": ()},
+        {"rival": "each"},
+    ],
+)
+def test_impossible_parameters_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        APGD(**wrong)  # type: ignore[arg-type]
+        APGD(**wrong)
 
 
 # its loss

@@ -92,6 +92,29 @@ def test_an_iterate_outside_the_ball_ends_nothing() -> None:
     assert seen.fell.tolist() == [True] + [False] * 5
 
 
+def test_steps_in_a_larger_ball_find_what_lies_in_the_own_one() -> None:
+    seen = trial(levels=[0.95, 1.05, 9.0])
+    ball = seen.ball.scaled(3.0, seen.batch.x)
+    delta = descend(seen, torch.zeros_like(seen.batch.x), margin, step, 40, ball=ball)
+    assert seen.fell.tolist() == [False, False, False]  # 0.9, then 1.2: each step is a tenth of the larger ball
+    assert delta[:, 0, 0].tolist() == pytest.approx([3.0, 3.0, 3.0])
+    start = torch.full_like(seen.batch.x, 0.04) * ball.free
+    descend(seen, start, margin, step, 40, ball=ball)
+    assert seen.fell.tolist() == [False, False, False]
+    descend(seen, 2 * start, margin, step, 40, ball=ball)
+    assert seen.fell.tolist() == [True, False, False]
+
+
+def test_a_row_leaves_with_all_its_copies() -> None:
+    seen = trial(levels=[0.35, 9.0])
+    copies = seen[torch.tensor([0, 0, 1])]
+    start = torch.zeros_like(copies.batch.x)
+    start[1, 0, 0] = 0.2
+    delta = descend(copies, start, margin, step, 6)
+    assert seen.memory.gradients.tolist() == [2 * 3, 6]
+    assert delta[:, 0, 0].tolist() == pytest.approx([0.2, 0.4, 0.6])
+
+
 def test_the_start_is_left_as_it_was() -> None:
     start = torch.zeros(6, 1, 2)
     descend(trial(), start, margin, step, 3)

@@ -91,7 +91,9 @@ def test_robust_samples_alone_meet_the_next_part_and_every_answer_is_counted() -
     others, budget = len(task.classes) - 1, BUDGETS["quick"]
     looks = sum(len(radii) for radii, _ in zip(cycle(RADII), budget.passes))
     assert robust.any() and (outcomes.gradients[0][robust] == 20 + others * sum(budget.passes)).all()
-    asked = 20 + 1 + 1 + len(budget.passes) + others * (sum(budget.passes) + looks + len(budget.passes)) + budget.queries
+    asked = (
+        20 + 1 + 1 + len(budget.passes) + others * (sum(budget.passes) + looks + len(budget.passes)) + budget.queries
+    )
     assert (outcomes.forwards[0][robust] == asked).all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,20 @@ laws = settings(deadline=None, max_examples=60)
 
 def flat(delta: Tensor) -> Array:
     return np.asarray(delta.flatten(1).double().numpy())
+
+
+# size
+
+
+@given(worlds, st.sampled_from([0.5, 2.0, 3.0]))
+@laws
+def test_a_scaled_ball_is_the_ball_of_that_size(world: World, factor: float) -> None:
+    scaled, expected = world.ball.scaled(factor, world.samples.x), replace(world, eps=factor * world.eps).ball
+    for part in ("eps", "low", "high"):
+        torch.testing.assert_close(getattr(scaled, part), getattr(expected, part), rtol=1e-6, atol=0)
+    assert (scaled.norm, scaled.bounds) == (expected.norm, expected.bounds)
+    assert (scaled.free is None) == (expected.free is None)
+    torch.testing.assert_close(scaled.length(1.0), world.ball.length(1.0))
 
 
 # projection

@@ -141,6 +141,30 @@ def test_a_rival_follows_its_row_into_a_sub_trial() -> None:
     torch.testing.assert_close(grad.flatten(1).double(), torch.tensor(expected))
 
 
+def test_the_rivals_of_a_row_are_the_other_classes_by_their_clean_logits() -> None:
+    problem = linear_problem(4, (1, 6), n=30)
+    seen = trial_of(problem.victim, problem.task.test, Threat("linf"), 0.01)
+    logits = problem.victim.module(problem.task.test.x)
+    for row, rivals in enumerate(seen.rivals().tolist()):
+        others = [label for label in range(4) if label != int(problem.task.test.y[row])]
+        assert rivals == sorted(others, key=lambda label: -float(logits[row, label]))
+
+
+def test_a_row_that_stands_once_for_each_rival_is_one_row_to_the_memory() -> None:
+    problem = linear_problem(3, (1, 6), n=4)
+    seen = trial_of(problem.victim, problem.task.test, Threat("l2"), 9.0)
+    copies = seen.toward_each(seen.rivals())
+    assert copies.rows.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and copies.aim.rival is not None
+    assert copies.aim.rival.view(4, 2).equal(seen.rivals())
+    delta = torch.zeros(8, 1, 6)
+    weight = torch.tensor(problem.weight, dtype=torch.float32)
+    step = weight[copies.aim.rival[1]] - weight[problem.task.test.y[0]]
+    delta[1] = 8 * step / step.norm()
+    assert copies.look(delta)[1] and seen.fell.tolist() == [True, False, False, False]
+    assert copies.fell.tolist() == [True, True] + 6 * [False]
+    assert seen.memory.delta[0].equal(delta[1])
+
+
 # counting and access
 
 

@@ -41,19 +41,21 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Strict(Attack):
-    """The worst case, sample by sample, over APGD on the cross-entropy, many short APGD toward every other class, Square.
+    """The worst case, sample by sample, over APGD on the cross-entropy, short APGD toward each other class, and Square.
 
-    In the spirit of AutoAttack (Croce and Hein 2020), for any number of classes. First 20 steps of APGD on the
-    cross-entropy, the cheapest way to most samples. Then passes of APGD toward all other classes at once, on the margin and
-    on the targeted DLR in turn (the margin alone below four classes, or toward a target); most begin in a ball of 3 or 2
-    eps (`radii` of `apgd`), which leads out of the flat neighbourhood of a sample; the first from the clean sample, since
-    an adversarial training may have met random starts and left them no gradient, the others at random. Last Square,
-    which needs no gradient. Many short restarts find more than few long ones in the same time (docs/strict.md).
+    In the spirit of AutoAttack (Croce and Hein 2020), for any number of classes. First come 20 steps of APGD on the
+    cross-entropy, the cheapest way to most samples. Then passes of APGD toward all other classes at once, on the margin
+    and on the targeted DLR in turn; below four classes on the margin alone. Most begin in a ball of 3 or 2 eps (`radii`
+    of `apgd`), which leads away from a flat neighbourhood. The first starts at the clean sample, since an adversarial
+    training may have met random starts and left them no gradient, the others at random. Square comes last: it needs no
+    gradient. Many short restarts find more than few long ones in the same time; docs/strict.md has the figures.
 
-    Steps of the passes and queries of Square: `budget=quick` 6 of 25, 50 queries; `standard` 10 of 50 and 2 of 100 more, 500;
-    `thorough` 20 of 100 more, 5,000. Passes draw the same in every budget, so that a larger one loses whatever a smaller
-    one loses. Where a threat leaves the padding open, every third pass perturbs the signal alone. Outcomes name the part that
-    found each adversarial example. `eot` draws of a randomised victim make one answer.
+    `budget=quick` has 6 passes of 25 steps and 50 queries of Square; `standard` has 10 passes of 50 and 2 of 100 steps
+    more, and 500 queries; `thorough` 20 passes of 100 steps more, and 5,000 queries. A pass draws the same in every
+    budget, so a larger one finds all that the passes of a smaller one find. Where a threat leaves the padding open,
+    every third pass and a second Square perturb the signal alone. To reach a target, PGD on the margin and APGD on the
+    cross-entropy take the place of the passes toward each class. Outcomes name the part that found each adversarial
+    example. `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
@@ -80,18 +82,25 @@ class Strict(Attack):
 
 
 def _passes(budget: Budget, trial: Trial) -> Iterator[APGD | PGD]:
-    """Toward a target the margin has a kink wherever its nearest rival changes: PGD, which averages the gradient there,
-    and the cross-entropy, which has none, replace the passes toward each class.
+    if not trial.aim.leave:
+        yield from _passes_to_a_target(budget)
+        return
+    first = APGD(loss="margin", rival="each", start="zero")
+    dlr = trial.rivals().shape[1] >= 3
+    for number, (steps, radii) in enumerate(zip(budget.passes, cycle(RADII))):
+        loss: Literal["margin", "dlr"] = "dlr" if dlr and number % 2 else "margin"
+        yield replace(first, steps=steps, loss=loss, radii=radii, start="random" if number else "zero")
+
+
+def _passes_to_a_target(budget: Budget) -> Iterator[APGD | PGD]:
+    """The margin of a target has a kink wherever its nearest rival changes: PGD averages the gradient there, and the
+    cross-entropy has none.
     """
-    losses = ("margin", "dlr") if trial.aim.leave and trial.rivals().shape[1] >= 3 else ("margin",)
-    for number, (steps, loss, radii) in enumerate(zip(budget.passes, cycle(losses), cycle(RADII))):
-        start = "random" if number else "zero"
-        if trial.aim.leave:
-            yield APGD(steps, loss=loss, rival="each", radii=radii, start=start)
-        elif number % 2:
-            yield APGD(steps, loss="ce", radii=radii)
+    for number, (steps, radii) in enumerate(zip(budget.passes, cycle(RADII))):
+        if number % 2:
+            yield APGD(steps, radii=radii)
         else:
-            yield PGD(steps, rel_step=5 / steps, loss="targeted-margin", start=start)
+            yield PGD(steps, rel_step=5 / steps, loss="targeted-margin", start="random" if number else "zero")
 
 
 def _part(trial: Trial, at: Tensor, name: str, attack: Attack, rng: Keyed, on_signal: bool = False) -> Tensor:
