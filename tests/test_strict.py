@@ -155,7 +155,7 @@ def test_square_too_perturbs_the_signal_alone_where_the_padding_is_open() -> Non
         """A staircase in the signal, which only Square climbs, and noise in the padding hides it."""
         lead = (8 * x[:, 0, :40].mean(1)).round() / 4
         quiet = (x[:, 0, 40:].abs().sum(1) < 1e-6).float()
-        return torch.stack([1.5 - quiet * lead, 0.5 + quiet * lead], 1) + 0 * x.sum((1, 2))[:, None]
+        return torch.stack([2.5 - quiet * lead, 0.5 + quiet * lead], 1) + 0 * x.sum((1, 2))[:, None]
 
     mask = torch.arange(48).expand(4, 1, 48) < 40
     samples = Samples.of(torch.zeros(4, 1, 48), torch.zeros(4, dtype=torch.int64), mask=mask)

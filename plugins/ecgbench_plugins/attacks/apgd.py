@@ -38,9 +38,9 @@ class APGD(Attack):
 
     `rival=each` climbs toward every other class at once, each from a start of its own, on the margin over that class or
     the targeted DLR (APGD-T of AutoAttack, which takes one class after another). `radii`, in units of eps, descend to
-    1: the ascent begins in the largest ball, is projected into each next one and begins anew there (Croce and Hein 2021,
-    arXiv 2103.01208, section 3.3: 3, 2 and 1 eps for 30, 30 and 40 % of the steps). `eot` draws of a randomised victim
-    make one answer.
+    1: the ascent begins in the largest ball, is projected into each next one and begins anew there (Croce and Hein
+    2021, arXiv 2103.01208, section 3.3: 3, 2 and 1 eps for 30, 30 and 40 % of the steps). `eot` draws of a randomised
+    victim make one answer.
     """
 
     steps: int = 100
