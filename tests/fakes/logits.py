@@ -63,13 +63,13 @@ class Rounded(Fake):
 
 @dataclass(frozen=True)
 class Clamped(Fake):
-    """Logits that stop at a bound: beyond it there is nothing to climb."""
+    """Logits that fall no further than a bound below the largest: a rival beyond it has no slope to climb."""
 
-    bound: float = 4.0
+    bound: float = 1.0
 
     def answer(self, honest: Module, x: Tensor) -> Tensor:
         logits = honest(x)
-        return (logits - logits.mean(1, keepdim=True)).clamp(-self.bound, self.bound)
+        return (logits - logits.amax(1, keepdim=True)).clamp_min(-self.bound)
 
 
 @dataclass(frozen=True)
