@@ -78,15 +78,20 @@ def cards(folder: Path = CHECKPOINTS) -> dict[str, tuple[str, Card]]:
     return found
 
 
+def published(name: str, folder: str | Path = CHECKPOINTS) -> tuple[str, Card]:
+    """Key and card of the published victim of that name. Raises UnknownNameError for a name that is not there."""
+    known = cards(Path(folder))
+    if name not in known:
+        raise UnknownNameError("published victim", str(name), known)
+    return known[name]
+
+
 def load_victim(name: str, folder: str | Path = CHECKPOINTS) -> Module:
     """The published victim of that name, in eval mode, weights at rest: x (n, *shape) -> logits (n, classes).
 
     Raises UnknownNameError for a name that is not there, StoreError for a damaged one.
     """
-    known = cards(Path(folder))
-    if name not in known:
-        raise UnknownNameError("published victim", str(name), known)
-    key, card = known[name]
+    key, card = published(name, folder)
     files = Store(Path(folder)).get(STAGE, key)
     if files is None:
         raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {Path(folder).as_posix()}.")

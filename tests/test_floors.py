@@ -30,7 +30,7 @@ FLOORS = (
     {
         *("stages", "victims", "zoo", "bench", "whatchanged", "api", "testing"),
         *("verification", "study", "comparison", "beside", "ranking", "sections", "page", "board"),
-        *("figures", "drawing", "gallery"),
+        *("figures", "drawing", "gallery", "union"),
     },
     {"cli", "__main__"},
 )

@@ -13,6 +13,7 @@ from ecgbench.cli.data import data
 from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
 from ecgbench.cli.run import plan, run, why
+from ecgbench.cli.union import union
 from ecgbench.errors import EcgbenchError
 
 
@@ -26,7 +27,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, why, list_, info, results, compare, board, data):
+for command in (run, plan, why, list_, info, results, compare, union, board, data):
     cli.add_command(command)
 
 

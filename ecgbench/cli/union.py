@@ -1,0 +1,117 @@
+"""union: what several attacks leave of a published victim, each alone and all together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ecgbench.cli.options import bench_options, open_bench, remark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecgbench.bench import Bench
+    from ecgbench.data import Task
+    from ecgbench.threat import Threat
+    from ecgbench.union import Attacked
+    from ecgbench.victim import Victim
+
+DEFAULT = ("strict[budget=quick]", "strict", "strict[budget=thorough]")
+
+
+@click.command()
+@click.argument("victim")
+@click.option("--attack", "-a", multiple=True, help="Attack; default: the three budgets of strict.")
+@click.option("--adapters", is_flag=True, help="Every attack of other libraries that fits, too; this can take hours.")
+@click.option("--eps", "-e", type=float, required=True, help="Size of the ball.")
+@click.option("--threat", "-t", default="linf", show_default=True, help="Threat model.")
+@click.option("--per-class", type=int, default=60, show_default=True, help="Test samples of each class; 0: all.")
+@click.option("--seed", "-s", type=int, default=0, show_default=True, help="Seed of the attacks.")
+@click.option(
+    "--checkpoints",
+    default="leaderboard/checkpoints",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Folder of published victims.",
+)
+@bench_options
+def union(
+    victim: str,
+    attack: tuple[str, ...],
+    adapters: bool,
+    eps: float,
+    threat: str,
+    per_class: int,
+    seed: int,
+    checkpoints: str,
+    data: tuple[str, ...],
+    store: str | None,
+    device: str,
+    plugins: tuple[str, ...],
+) -> None:
+    """Print what attacks leave of a published VICTIM, each alone and all together, with the CPU seconds they take.
+
+    Parts are those of an attack that says which of them found an adversarial example.
+
+    Example: ecgbench union mitbih-mlp-nsr-recipe-code-seed0 -a strict -a apgd -e 0.03 -t "linf[mask=off]"
+    """
+    from ecgbench.victim import frozen
+    from ecgbench.zoo import load_victim, published
+
+    bench = open_bench(data, store, device, plugins)
+    _, card = published(victim, checkpoints)
+    dataset = bench.catalog.resolve("dataset", card.dataset)
+    task = bench.recordings.task(dataset).some_of_each(per_class)
+    rules = bench.catalog.resolve("threat", threat)
+    names = [*(attack or DEFAULT), *(_adapters(bench) if adapters else [])]
+    module = frozen(load_victim(victim, checkpoints).to(device))
+    runs = list(_runs(bench, names, module, task, rules, eps, seed))
+    if not runs:
+        raise click.UsageError("no attack fits; expected one that runs on this task under this threat.")
+    click.echo(f"{victim}, {len(task.test)} test samples, {threat}, eps {eps:g}, seed {seed}\n\n{_table(runs)}")
+
+
+def _adapters(bench: Bench) -> list[str]:
+    return [name for name in bench.catalog.names("attack") if "." in name]
+
+
+def _runs(
+    bench: Bench, names: Sequence[str], victim: Victim, task: Task, threat: Threat, eps: float, seed: int
+) -> list[Attacked]:
+    from ecgbench.keyed import Keyed
+    from ecgbench.sweep import Sweep
+    from ecgbench.union import attacked
+
+    runs = []
+    for name in names:
+        attack = bench.catalog.resolve("attack", name)
+        unfit = attack.unfit(task, threat)
+        if unfit is not None:
+            remark(f"{name} is left out: {unfit}")
+            continue
+        sweep = Sweep(attack, victim, task, threat, (eps,), Keyed(("attack", seed)), device=bench.device)
+        runs.append(attacked(name, sweep))
+    return runs
+
+
+def _table(runs: Sequence[Attacked]) -> str:
+    from tabulate import tabulate
+
+    from ecgbench.union import alone, union
+
+    together = union(runs)
+    rows = [
+        (
+            run.attack,
+            f"{run.robust.mean():.4f}",
+            f"{run.robust.mean() - together.mean():.4f}",
+            str(found),
+            f"{run.seconds:.2f}",
+            ", ".join(f"{part} {count}" for part, count in run.parts.items()),
+        )
+        for run, found in zip(runs, alone(runs), strict=True)
+    ]
+    rows.append(("union", f"{together.mean():.4f}", "", "", f"{sum(run.seconds for run in runs):.2f}", ""))
+    head = ("attack", "robust accuracy", "above the union", "found alone", "CPU s", "found by its parts")
+    return tabulate(rows, head, tablefmt="simple", disable_numparse=True)
