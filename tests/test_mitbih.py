@@ -555,6 +555,14 @@ def _reached(peak: int, lost: int) -> bool:
     return peak - 29 <= lost <= peak + 432 + 29
 
 
+def test_beats_of_no_class_are_left_out_and_counted(tmp_path: Path) -> None:
+    tree(tmp_path)
+    write(tmp_path, "118", range(SECOND, 9 * SECOND, SECOND), "NBrn?+~N")
+    task = MitBih().load(DataRoot(tmp_path))
+    assert "4 beats of record 118 left out, being of no class (B, n, r or ?)" in task.notes
+    assert sum(map(len, (task.train, task.val, task.test))) == 2 * 58 + 1
+
+
 def test_every_beat_that_is_not_there_as_a_whole_is_counted(tmp_path: Path) -> None:
     write(tmp_path, "100", [0, 2 * SECOND, 59 * SECOND + 180, 59 * SECOND + 350], "NNNN")
     _, report = read(tmp_path)

@@ -18,6 +18,7 @@ REPORT = np.dtype(
         ("calibrated", "?"),  # False where the header states no gain, or 0
         ("beats", "<i4"),  # beats that are kept
         ("last", "<i4"),  # 1 where there is a last annotated beat, which is left out
+        ("other", "<i4"),  # beats left out that are of no class
         ("lost", "<i4"),  # beats left out for samples that are no numbers
         ("flat", "<i4"),  # beats left out that are flat
         ("flaw", "S160"),  # the first of these faults, for who wants no beat left out; empty if there is none
@@ -53,7 +54,11 @@ def remarks(report: np.ndarray, lead: str | None, whole: int) -> Iterator[str]:
 
 def _of_beats(sound: np.ndarray) -> Iterator[str]:
     yield f"{_beats(sound['last'].sum())} left out, the last of each record, as in the published rows"
-    for name, why in (("flat", "being flat"), ("lost", "holding samples that are no numbers")):
+    for name, why in (
+        ("other", "being of no class (B, n, r or ?)"),
+        ("flat", "being flat"),
+        ("lost", "holding samples that are no numbers"),
+    ):
         for row in sound[sound[name] > 0]:
             yield f"{_beats(row[name])} of record {row['record']} left out, {why}"
     ended, long = sound[sound["ended"] > 0], int(sound["long"].sum())

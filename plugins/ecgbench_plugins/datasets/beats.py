@@ -29,6 +29,7 @@ from ecgbench_plugins.datasets.headers import Header, Signal, read_header
 SOURCES = {"recipe": Path(__file__), "headers": headers.SOURCE, "text": textfiles.SOURCE}  # of the cached arrays
 CLASSES = ("N", "S", "V", "F", "Q")
 SYMBOLS = dict(zip(CLASSES, ("NLRej", "AaJS", "VE", "F", "/fQ"), strict=True))  # AAMI EC57
+OTHERS = ("B", "n", "r", "?")  # beats of WFDB that these classes do not name; none is in the MIT-BIH records
 ENDINGS = (".dat", ".hea", ".atr")
 SAMPLES = 187
 RATE = 125  # Hz, of the beats
@@ -92,6 +93,7 @@ def _read(files: Mapping[str, Path], name: str, lead: str | None, row: np.void) 
         raise DataError(f"stored with {signal.per_frame} samples a frame and a skew of {signal.skew}; expected 1 and 0")
     record, notes = _open(files[f"{name}.hea"], name, wanted)
     marks = _marks(files[f"{name}.atr"], notes, len(record.d_signal))
+    row["other"] = sum(symbol in OTHERS for symbol in notes.symbol)
     if header.length and record.checksum[0] is not None and (int(record.d_signal.sum()) - record.checksum[0]) % 65536:
         raise DataError(f"damaged: {name}.dat does not have the checksum stated in {name}.hea")
     record.adc_gain = [signal.per_mv]
