@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import cycle
+from itertools import cycle, product
 from typing import Literal
 
 from torch import Tensor
@@ -25,17 +25,17 @@ SIGNAL = 3  # every third pass
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of APGD on the cross-entropy, of each pass toward all other classes, and queries of Square."""
+    """Steps of APGD on the cross-entropy, of each pass toward all other classes, and queries of each Square."""
 
     steps: int
     passes: tuple[int, ...]
-    queries: int
+    queries: tuple[int, ...]
 
 
 BUDGETS = {
-    "quick": Budget(20, 6 * (25,), 50),
-    "standard": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,), 500),
-    "thorough": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,) + 20 * (100,), 5000),
+    "quick": Budget(20, 6 * (25,), (50,)),
+    "standard": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,), (50, 500)),
+    "thorough": Budget(20, 6 * (25,) + 10 * (50,) + 2 * (100,) + 20 * (100,), (50, 500, 5000)),
 }
 
 
@@ -50,12 +50,12 @@ class Strict(Attack):
     training may have met random starts and left them no gradient, the others at random. Square comes last: it needs no
     gradient. Many short restarts find more than few long ones in the same time; docs/strict.md has the figures.
 
-    `budget=quick` has 6 passes of 25 steps and 50 queries of Square; `standard` has 10 passes of 50 and 2 of 100 steps
-    more, and 500 queries; `thorough` 20 passes of 100 steps more, and 5,000 queries. A pass draws the same in every
-    budget, so a larger one finds all that the passes of a smaller one find. Where a threat leaves the padding open,
-    every third pass and a second Square perturb the signal alone. To reach a target, PGD on the margin and APGD on the
-    cross-entropy take the place of the passes toward each class. Outcomes name the part that found each adversarial
-    example. `eot` draws of a randomised victim make one answer.
+    `budget=quick` has 6 passes of 25 steps and a Square of 50 queries; `standard` has 10 passes of 50 steps, 2 of 100
+    and a Square of 500 queries more; `thorough` 20 passes of 100 steps and a Square of 5,000 queries more. What two
+    budgets have in common draws the same, so the larger one finds all that the smaller one finds. Where a threat leaves
+    the padding open, every third pass and a second Square perturb the signal alone. To reach a target, PGD on the
+    margin and APGD on the cross-entropy take the place of the passes toward each class. Outcomes name the part that
+    found each adversarial example. `eot` draws of a randomised victim make one answer.
     """
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
@@ -76,9 +76,9 @@ class Strict(Attack):
             on_signal = padded and number % SIGNAL == SIGNAL - 1
             name = f"{type(attack).__name__.lower()}-{attack.loss}{'-signal' if on_signal else ''}"
             yield partial(_part, name=name, attack=attack, rng=rng.at("pass", number), on_signal=on_signal)
-        for on_signal in (False, True) if padded else (False,):
+        for queries, on_signal in product(budget.queries, (False, True) if padded else (False,)):
             name = "square-signal" if on_signal else "square"
-            yield partial(_part, name=name, attack=Square(budget.queries), rng=rng, on_signal=on_signal)
+            yield partial(_part, name=name, attack=Square(queries), rng=rng, on_signal=on_signal)
 
 
 def _passes(budget: Budget, trial: Trial) -> Iterator[APGD | PGD]:
