@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from inspect import cleandoc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from inspect import cleandoc, signature
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from ecgbench import errors, grammar, hookspecs, testing
 from ecgbench.catalog import HOST, Catalog, discover
+from ecgbench.data import Batch, Samples, Task
+from ecgbench.dataroot import DataRoot
 from ecgbench.flags import CHECKS
 from ecgbench.interfaces import Attack, Dataset, Model
+from ecgbench.journal import Journal
+from ecgbench.keyed import Keyed
 from ecgbench.offers import HOOKS
 from ecgbench.record import schema
+from ecgbench.threat import Aim, Ball, Threat
+from ecgbench.trial import Slope, Trial
+from ecgbench.victim import Victim
 
 HERE = Path(__file__).parent
 OWN = "ecgbench"
@@ -33,6 +41,7 @@ PROMISES: Mapping[str, Sequence[testing.Promise[Any]]] = {
     "attack": testing.ATTACK_PROMISES,
     "defense": testing.DEFENSE_PROMISES,
 }
+GIVEN: Sequence[type] = (Trial, Slope, Ball, Aim, Threat, Batch, Samples, Task, Victim, Keyed, Journal, DataRoot)
 ABOUT = """\
 # Reference
 
@@ -87,6 +96,9 @@ def _reference(catalog: Catalog) -> Iterator[str]:
             yield from _plugin(names, catalog)
     yield "## Hooks\n"
     yield from _table(["hook", "gives"], [[f"`{hook}`", _first(getattr(hookspecs, hook))] for hook in HOOKS])
+    yield "## What a plugin is given\n"
+    for given in GIVEN:
+        yield from _given(given)
     yield "## Promises\n"
     yield "What `ecgbench.testing` holds a plugin to, in this order.\n"
     for kind, promises in PROMISES.items():
@@ -98,6 +110,32 @@ def _reference(catalog: Catalog) -> Iterator[str]:
     yield from _table(
         ["error", "exit status", "is"], [[f"`{each.__name__}`", str(each.exit_code), _first(each)] for each in ERRORS]
     )
+
+
+def _given(given: type) -> Iterator[str]:
+    """One class: its docstring, its fields, and its methods with signature and what they do."""
+    yield f"### {given.__name__}\n"
+    yield cleandoc(given.__doc__ or "") + "\n"
+    own = [field for field in fields(given) if not field.name.startswith("_")] if is_dataclass(given) else []
+    if own:
+        yield f"Fields: {', '.join(f'`{field.name}: {field.type}`' for field in own)}.\n"
+    rows = []
+    for name, member in vars(given).items():
+        if name.startswith("_") or not getattr(member, "__doc__", None):
+            continue
+        if isinstance(member, property):
+            rows.append([f"`{name}: {signature(member.fget).return_annotation}`", _first(member)])
+        elif isinstance(member, FunctionType | classmethod):
+            rows.append([f"`{name}{_signature(getattr(given, name))}`", _first(member)])
+    if rows:
+        yield from _table(["method", "gives"], rows)
+
+
+def _signature(call: Callable[..., object]) -> str:
+    """Its parameters and result as they are written, without self."""
+    shown = signature(call)
+    kept = [each for each in shown.parameters.values() if each.name != "self"]
+    return str(shown.replace(parameters=kept)).replace("'", "")
 
 
 def _by_class(values: Mapping[str, Any]) -> list[dict[str, Any]]:
