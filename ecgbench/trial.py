@@ -65,8 +65,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trial:
-    """One victim x batch x ball x aim under attack. `watch` says which points count as found: "first", every point the victim is asked about;
-    "last", only those an attack presents by `look`; "never" (inside a training), none, and nothing falls.
+    """One victim x batch x ball x aim under attack.
+
+    `watch` says which points count as found: "first", every point the victim is asked about; "last", only those an
+    attack presents by `look`; "never" (inside a training), none, and nothing falls.
 
     `source` is the second victim of an attack that asked for one. `by` names the component now at work. A
     randomised victim is asked `draws` times for one answer, whose logits are the mean: gradients are then those of
