@@ -525,6 +525,14 @@ def test_a_damaged_record_is_an_error_that_names_it_and_may_be_left_out(case: st
     assert "2 beats left out, the last of each record, as in the published rows" in task.notes
 
 
+def test_marks_that_are_not_in_order_are_an_error(tmp_path: Path) -> None:
+    beat, skip = 1 << 10, 59 << 10  # annotation(5): N, and a skip of -360 samples before the second N
+    words = np.array([beat | 720, skip, 0xFFFF, 0x10000 - 360, beat, 0], "<u2")
+    (tree(tmp_path) / "118.atr").write_bytes(words.tobytes())
+    with pytest.raises(DataError, match=r"record 118 is damaged: 118\.atr marks samples that are not in order"):
+        MitBih().load(DataRoot(tmp_path))
+
+
 def test_records_that_are_all_damaged_leave_nothing_to_train_on(tmp_path: Path) -> None:
     for path in tree(tmp_path).glob("*.dat"):
         path.write_bytes(b"")
@@ -605,6 +613,22 @@ def test_48_records_with_other_counts_are_an_error(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(mitbih, "RECORDS", 3)
     with pytest.raises(DataError, match=r"beats of N, S, V, F, Q; expected \(90589, 2779, 7236, 803, 8039\)"):
         MitBih().load(DataRoot(tree(tmp_path)))
+
+
+@pytest.mark.parametrize("left", ["a record", "a beat", "a lead"])
+def test_48_records_of_which_something_is_left_out_may_have_other_counts(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mitbih, "RECORDS", 4)
+    folder = tree(tmp_path, ("101", "118", "100", "124"))
+    if left == "a record":
+        (folder / "124.dat").write_bytes(b"")
+    elif left == "a beat":
+        write(folder, "124", [360, 720], "NN", mv=0.0)
+    else:
+        write(folder, "124", [360, 720], "NN", leads=("V5",))
+    task = MitBih(skip_bad=True, lead="MLII").load(DataRoot(tmp_path))
+    assert sum(map(len, (task.train, task.val, task.test))) == 3 * 58
 
 
 def rows(labels: Sequence[int], length: int = 100) -> np.ndarray:
