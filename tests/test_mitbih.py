@@ -533,6 +533,22 @@ def test_marks_that_are_not_in_order_are_an_error(tmp_path: Path) -> None:
         MitBih().load(DataRoot(tmp_path))
 
 
+def test_no_path_of_this_machine_stands_in_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wfdb
+
+    real = wfdb.rdrecord
+
+    def gone(path: str, **how: object) -> object:
+        if path.endswith("118"):
+            raise OSError(f"{path}.dat is gone")
+        return real(path, **how)
+
+    monkeypatch.setattr(wfdb, "rdrecord", gone)
+    notes = MitBih(skip_bad=True).load(DataRoot(tree(tmp_path))).notes
+    fault = "damaged or cut short: wfdb cannot read its files (OSError: /118.dat is gone)"
+    assert f"record 118 left out, being {fault}" in notes
+
+
 def test_records_that_are_all_damaged_leave_nothing_to_train_on(tmp_path: Path) -> None:
     for path in tree(tmp_path).glob("*.dat"):
         path.write_bytes(b"")
