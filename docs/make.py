@@ -33,7 +33,8 @@ OWN = "ecgbench"
 OPTIONAL = {"torchattacks", "foolbox", "art"}  # what they offer depends on the libraries installed
 ERRORS = (
     *(errors.EcgbenchError, errors.UnknownNameError, grammar.SelectorError),
-    *(errors.DataError, errors.StoreError, errors.ContractError, testing.BrokenPromiseError),
+    *(errors.DataError, errors.NotInstalledError, errors.StoreError),
+    *(errors.ContractError, testing.BrokenPromiseError),
 )
 PROMISES: Mapping[str, Sequence[testing.Promise[Any]]] = {
     "dataset": testing.DATASET_PROMISES,

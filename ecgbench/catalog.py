@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, overload
 
 from ecgbench import hookspecs, selector
-from ecgbench.errors import EcgbenchError, UnknownNameError
+from ecgbench.errors import EcgbenchError, NotInstalledError, UnknownNameError
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.offers import HOOKS, Offer, PluginInfo, examine, where, why
 from ecgbench.sweep import Protocol
@@ -52,7 +52,8 @@ class Catalog:
             return offers[name]
         for plugin in self.plugins:
             if plugin.name in (name, name.partition(".")[0]) and not plugin.ok:  # a library's names begin with its own
-                raise EcgbenchError(f"plugin {name!r} of {plugin.distribution} is broken: {plugin.reason}")
+                about = "" if plugin.absent else f"plugin {name!r} of {plugin.distribution} is broken: "
+                raise EcgbenchError(f"{about}{plugin.reason}")
         raise UnknownNameError(kind, name, offers)
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -125,7 +126,8 @@ def _installed() -> Iterator[PluginInfo]:
         try:
             yield examine(point.load, point.name, distribution, version)
         except (Exception, SystemExit) as error:
-            yield PluginInfo(point.name, distribution, version, where(error), why(error))
+            absent = isinstance(error, NotInstalledError)
+            yield PluginInfo(point.name, distribution, version, where(error), why(error), absent=absent)
 
 
 def _owner(distribution: Distribution | None) -> tuple[str, str]:

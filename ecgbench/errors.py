@@ -30,6 +30,13 @@ class ContractError(EcgbenchError):
         super().__init__(f"{who} broke its contract: expected {expected}, got {got}.")
 
 
+class NotInstalledError(EcgbenchError):
+    """A plugin is made for a library that is not installed; says how to install it."""
+
+    def __init__(self, library: str, advice: str) -> None:
+        super().__init__(f"{library} is not installed; {advice}.")
+
+
 class StoreError(EcgbenchError):
     """Something kept on disk is not what was written there."""
 

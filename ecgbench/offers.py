@@ -41,7 +41,10 @@ class Offer:
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One plugin module; `reason` says why it is broken. `origin` is its file, with a line where it broke."""
+    """One plugin module; `reason` says why it cannot be used, `absent` that it only waits for a library.
+
+    `origin` is its file, with a line where it broke.
+    """
 
     name: str
     distribution: str
@@ -49,11 +52,19 @@ class PluginInfo:
     origin: str = ""
     reason: str | None = None
     offers: tuple[Offer, ...] = ()
+    absent: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether its offers can be used."""
         return self.reason is None
+
+    @property
+    def state(self) -> str:
+        """One phrase: ok, which library is not installed and how to install it, or why it is broken and where."""
+        if self.reason is None:
+            return "ok"
+        return self.reason if self.absent else f"broken: {self.reason} ({self.origin or 'no source'})"
 
 
 class _RefusedError(EcgbenchError):

@@ -11,6 +11,7 @@ import sys
 import termios
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import msgspec
@@ -697,6 +698,22 @@ def test_list_names_every_plugin_with_its_distribution(tmp_path: Path) -> None:
     for name in ("mitbih", "synthetic-beats", "mlp", "cnn", "linear", "pgd100", "fgsm", "none", "adaptive"):
         assert sum(line.split()[0] == name and "[ecgbench" in line for line in lines) == 1
     assert ecgbench(tmp_path, "list", "models").out.splitlines()[0] == "models:"
+
+
+def test_list_ends_with_what_cannot_be_used_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = EntryPoints(EntryPoint(name, f"tests_{name}", "ecgbench") for name in ("adapter", "typo"))
+    monkeypatch.setattr("ecgbench.catalog.entry_points", lambda group: points)
+    monkeypatch.syspath_prepend(tmp_path)
+    lacking = "import ecgbench.errors as e\nraise e.NotInstalledError('lib', 'install it with `pip install lib`')"
+    advice = "lib is not installed; install it with `pip install lib`."
+    (tmp_path / "tests_adapter.py").write_text(lacking)
+    (tmp_path / "tests_typo.py").write_text("imprt lib")
+    said = ecgbench(tmp_path, "list").out.splitlines()
+    at = said.index("not usable:")
+    assert said[at + 1] == f"  adapter             {advice}  [unknown]"
+    assert said[at + 2].startswith("  typo                broken: SyntaxError: invalid syntax")
+    assert ecgbench(tmp_path, "list", "plugins").out.splitlines()[0].endswith(f"  {advice}")
+    assert sentence(ecgbench(tmp_path, "info", "adapter.PGD")) == advice
 
 
 def test_plugins_are_listed_with_their_distribution_and_state(tmp_path: Path) -> None:

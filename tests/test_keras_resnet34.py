@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 from test_resnet34 import X, network, task
@@ -16,8 +17,6 @@ from torch.nn import BatchNorm1d, Conv1d, Linear, Module
 from ecgbench.errors import EcgbenchError
 from ecgbench_plugins.models.keras_resnet34 import read_keras
 from ecgbench_plugins.models.resnet34 import Network, ResNet34
-
-h5py = pytest.importorskip("h5py")
 
 Weights = dict[str, Tensor]
 Named = dict[str, Weights]

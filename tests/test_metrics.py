@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_outcomes import NAMES, outcomes, summary
+from sklearn import metrics
 from sklearn.metrics import precision_recall_fscore_support
 
 from ecgbench.errors import EcgbenchError
@@ -67,7 +68,6 @@ def test_means_of_many_matrices_are_the_means_of_each() -> None:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 30), skip=st.booleans())
 def test_means_equal_those_of_scikit_learn(seed: int, n: int, skip: bool) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(seed)
     y, predicted = rng.integers(4, size=(2, n))
     weight = rng.integers(1, 5, size=n)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_outcomes import correlated, outcomes, permuted, random_row, summary
+from scipy import stats
+from statsmodels.stats import contingency_tables as tables
 
 from ecgbench.errors import EcgbenchError
 from ecgbench.metrics import confusion
@@ -20,7 +22,6 @@ from ecgbench.uncertainty import Spread, compare, over_seeds
 
 @pytest.mark.parametrize("right", [0, 1, 37, 99, 100])
 def test_the_accuracy_of_independent_samples_has_the_wilson_interval(right: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
     y = np.zeros(100, int)
     clean = np.arange(100) >= right
     expected = stats.binomtest(right, 100).proportion_ci(method="wilson")
@@ -187,7 +188,6 @@ def test_the_order_of_the_samples_does_not_change_a_comparison(groups: int) -> N
 
 
 def test_mcnemar_equals_that_of_statsmodels_on_plain_correctness() -> None:
-    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     a = random_row(12, groups=0)
     b = dataclasses.replace(a, predicted=random_row(13).predicted)
     right = [row.at(0.1) == row.y for row in (a, b)]

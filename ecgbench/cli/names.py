@@ -33,13 +33,17 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     for each in (kind,) if kind else KINDS:
         click.echo(f"{each}:")
         for name, offer in sorted(getattr(catalog, each).items()):
-            click.echo(f"  {name:<20}{_summary(offer.value)}  [{offer.distribution}]")
+            click.echo(f"  {name:<19} {_summary(offer.value)}  [{offer.distribution}]")
+    unusable = [plugin for plugin in catalog.plugins if not plugin.ok]
+    if unusable:
+        click.echo("not usable:")
+    for plugin in unusable:
+        click.echo(f"  {plugin.name:<19} {plugin.state}  [{plugin.distribution}]")
 
 
 def _plugins(catalog: Catalog) -> None:
     for plugin in catalog.plugins:
-        state = "ok" if plugin.ok else f"broken: {plugin.reason} ({plugin.origin or 'no source'})"
-        click.echo(f"{plugin.name:<20}{plugin.distribution} {plugin.version}  {state}")
+        click.echo(f"{plugin.name:<20}{plugin.distribution} {plugin.version}  {plugin.state}")
     for clash in catalog.contested.values():
         click.echo(f"contested: {clash}")
 

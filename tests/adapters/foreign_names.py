@@ -10,7 +10,7 @@ RUN = {
         **dict.fromkeys(["MIFGSM", "NIFGSM", "SINIFGSM", "VMIFGSM", "VNIFGSM", "Jitter", "UPGD"], "steps=2"),
         **dict.fromkeys(["APGD", "APGDT", "FAB", "DeepFool", "SparseFool"], "steps=3"),
         **dict.fromkeys(["FGSM", "FFGSM", "GN"], ""),
-        "AutoAttack": "steps=3",
+        "AutoAttack": "steps=3,queries=20",
         "CW": "steps=10",
         "EADEN": "max_iterations=20,binary_search_steps=2",
         "EADL1": "max_iterations=20,binary_search_steps=2",

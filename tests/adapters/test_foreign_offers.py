@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import pickle
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +16,14 @@ import pytest
 from foreign_world import RNG, attack, catalog, mild
 
 from ecgbench.catalog import Catalog
-from ecgbench.errors import EcgbenchError, UnknownNameError
+from ecgbench.errors import EcgbenchError, NotInstalledError, UnknownNameError
 from ecgbench.grammar import SelectorError
 from ecgbench.offers import PluginInfo, why
 from ecgbench.selector import identity
 from ecgbench.testing import check_attack
 from ecgbench_plugins.attacks.foreign_signature import constructors
 
+ROOT = Path(__file__).parents[2]
 ADAPTERS = {
     "torchattacks": ("torchattacks", "pip install --no-deps torchattacks==3.5.1"),
     "foolbox": ("foolbox", "pip install 'ecgbench[foolbox]'"),
@@ -34,20 +36,17 @@ ADAPTERS = {
     ["torchattacks.PGD[steps=50]", "art.HopSkipJump[max_iter=10]", "foolbox.LInfFMNAttack", "torchattacks.CW[c=0.5]"],
 )
 def test_a_selector_is_canonical_and_its_value_survives_pickling(text: str) -> None:
-    pytest.importorskip(text.partition(".")[0], exc_type=ImportError)
     value = attack(text)
     assert catalog().canonical("attack", value) == text
     assert pickle.loads(pickle.dumps(value)) == value and hash(value) == hash(attack(text))
 
 
 def test_second_names_are_the_same_value() -> None:
-    pytest.importorskip("foolbox")
     assert attack("foolbox.LinfFMNAttack") == attack("foolbox.LInfFMNAttack")
     assert attack("foolbox.PGD") == attack("foolbox.LinfProjectedGradientDescentAttack")
 
 
 def test_an_identity_names_class_version_and_parameters() -> None:
-    pytest.importorskip("torchattacks")
     said = identity(attack("torchattacks.PGD[steps=50]"))
     fields = {"library": "torchattacks 3.5.1", "alpha": None, "steps": 50, "random_start": True}
     assert said == {"class": "ecgbench_plugins.attacks.torchattacks_adapter.PGD", "fields": fields}
@@ -63,7 +62,6 @@ def test_an_identity_names_class_version_and_parameters() -> None:
     ],
 )
 def test_a_mistyped_name_or_parameter_is_answered_with_the_nearest(text: str, words: str) -> None:
-    pytest.importorskip("torchattacks")
     with pytest.raises((SelectorError, UnknownNameError), match=words.replace("?", r"\?")):
         attack(text)
 
@@ -78,7 +76,6 @@ def test_a_mistyped_name_or_parameter_is_answered_with_the_nearest(text: str, wo
     ],
 )
 def test_a_foreign_attack_keeps_the_promises_of_every_attack(text: str) -> None:
-    pytest.importorskip(text.partition(".")[0], exc_type=ImportError)
     check_attack(attack(text), shapes=((1, 24),))
 
 
@@ -118,12 +115,25 @@ def test_an_absent_library_is_listed_with_the_reason_and_asking_for_an_attack_gi
     with pytest.raises(EcgbenchError) as fault:
         adapter(library)
     assert str(fault.value).startswith(f"{distribution} is not installed; install it with `{advice}`")
-    broken = Catalog({}, {}, {}, {}, (PluginInfo(library, "ecgbench", "1", "", why(fault.value)),))
+    waiting = PluginInfo(
+        library, "ecgbench", "1", "", why(fault.value), absent=isinstance(fault.value, NotInstalledError)
+    )
+    catalog = Catalog({}, {}, {}, {}, (waiting,))
     for name in (library, f"{library}.PGD"):
-        with pytest.raises(EcgbenchError, match="is not installed; install it with"):
-            broken.lookup("attack", name)
+        with pytest.raises(EcgbenchError, match=f"^{distribution} is not installed; install it with"):
+            catalog.lookup("attack", name)
     with pytest.raises(UnknownNameError):
-        broken.lookup("attack", "pgd")
+        catalog.lookup("attack", "pgd")
+
+
+@pytest.mark.parametrize("library", list(ADAPTERS))
+def test_a_library_is_installed_in_the_pinned_version_and_by_the_extra_of_all(library: str) -> None:
+    distribution, _ = ADAPTERS[library]
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    assert importlib.metadata.version(distribution) == pins[distribution]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["attacks"] == ["ecgbench[art,foolbox,torchattacks]"]
+    assert any(each.startswith(distribution) for each in extras[library])
 
 
 def test_constructors_are_read_from_source_with_what_they_inherit(tmp_path: Path) -> None:
@@ -158,7 +168,6 @@ class Other:
 
 
 def test_a_foreign_attack_serves_a_training() -> None:
-    pytest.importorskip("torchattacks")
     trial = mild().trial(watch="never", training=True)
     delta = attack("torchattacks.PGD[steps=2]").perturb(trial, RNG)
     assert bool(trial.ball.contains(delta).all()) and all(p.requires_grad for p in trial.victim.module.parameters())

@@ -14,10 +14,6 @@ import ecgbench as package
 RUN = ("run", "-q", *TINY, "--limit", "20", "--eps", "0.05", "--json")
 
 
-def importable(selector: str) -> None:
-    pytest.importorskip(selector.partition(".")[0], exc_type=ImportError)
-
-
 def record(home: Path, attack: str, *more: str) -> dict[str, Any]:
     (found,) = ecgbench(home, *RUN, "--attack", attack, *more).records
     return found
@@ -27,7 +23,6 @@ def record(home: Path, attack: str, *more: str) -> dict[str, Any]:
 
 
 def test_info_tells_what_fixes_an_answer(tmp_path: Path) -> None:
-    importable("torchattacks")
     said = ecgbench(tmp_path, "info", "torchattacks.PGD").out
     assert "Access: gradient. Determinism: chunk, an answer is fixed by the seed and the chunk that" in said
     assert 'library = "torchattacks 3.5.1"' in said
@@ -47,7 +42,6 @@ def test_info_tells_what_fixes_an_answer(tmp_path: Path) -> None:
 def test_a_record_says_what_fixes_its_outcomes_and_which_library_made_them(
     tmp_path: Path, attack: str, state: str
 ) -> None:
-    importable("torchattacks")
     found = record(tmp_path, attack)
     assert (found["status"], found["attack"], found["determinism"]) == ("ok", attack, state)
     assert found["provenance"]["versions"]["torchattacks"] == "3.5.1"
@@ -60,7 +54,6 @@ def test_the_record_of_an_own_attack_names_no_library(tmp_path: Path) -> None:
 
 
 def test_evaluate_says_the_same() -> None:
-    importable("torchattacks")
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 3))
     x, y = torch.rand(12, 1, 24), torch.arange(12) % 3
     found = package.evaluate(module, x, y, epsilons=[0.05], attack="torchattacks.PGD[steps=2]")
@@ -90,7 +83,6 @@ def test_evaluate_says_the_same() -> None:
     ],
 )
 def test_a_selector_that_cannot_be_is_answered_in_one_sentence(tmp_path: Path, attack: str, words: str) -> None:
-    importable(attack.lower())
     answer = ecgbench(tmp_path, *RUN, "--attack", attack)
     assert answer.code == 2 and not answer.out
     assert answer.err.startswith("error: ") and words in answer.err and answer.err.count("\n") == 1
@@ -115,7 +107,6 @@ def test_a_selector_that_cannot_be_is_answered_in_one_sentence(tmp_path: Path, a
 def test_an_attack_that_does_not_fit_is_a_skipped_row_with_its_sentence(
     tmp_path: Path, attack: str, threat: str, words: str
 ) -> None:
-    importable(attack)
     found = record(tmp_path, attack, "--threat", threat)
     assert found["status"] == "skipped" and words in found["error"] and not found["scores"]
 
@@ -129,7 +120,6 @@ def test_an_attack_that_does_not_fit_is_a_skipped_row_with_its_sentence(
     ],
 )
 def test_an_attack_of_theirs_that_raises_is_a_failed_row(tmp_path: Path, attack: str, threat: str, words: str) -> None:
-    importable(attack)
     answer = ecgbench(tmp_path, *RUN, "--attack", attack, "--attack", "fgsm", "--threat", threat)
     failed, good = answer.records
     assert (failed["status"], failed["error"], failed["scores"]) == ("failed", words, [])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ecgbench.data import Task
-from ecgbench.errors import ContractError, EcgbenchError
+from ecgbench.errors import ContractError, NotInstalledError
 from ecgbench.interfaces import Attack, Determinism
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Norm, Threat
@@ -183,7 +183,7 @@ def offered(
     """One value for every attack of the table that the installed library has, by name; `aliases` are second names.
 
     Their classes are dataclasses made from the library's constructors, members of the module of `base`.
-    Raises EcgbenchError where the library is not installed.
+    Raises NotInstalledError where the library is absent.
     """
     spec = importlib.util.find_spec(library.package)
     try:
@@ -191,7 +191,7 @@ def offered(
     except PackageNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise EcgbenchError(f"{library.distribution} is not installed; {library.advice}.")
+        raise NotInstalledError(library.distribution, library.advice)
     found = constructors(Path(spec.origin).parent / library.folder, table)
     values = {name: _made(base, f"{library.package}.{name}", table[name], installed, found[name])() for name in found}
     values |= {alias: values[name] for alias, name in aliases.items() if name in values}
