@@ -53,9 +53,12 @@ class Victim:
 
         Raises ContractError where the module returns something else.
         """
+        return read_logits(self.output(x, batch, rng), x, self.classes, self.name)
+
+    def output(self, x: Tensor, batch: Batch, rng: Keyed) -> object:
+        """What the module itself returns for `x`, or for what stands for a tensor, such as an interval."""
         args = (x, batch.mask) if self.takes_mask else (x,)
-        output = self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
-        return read_logits(output, x, self.classes, self.name)
+        return self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
 
     def answers(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
         """What the class is read from, (n, classes): the logits; of a randomised module the votes of `draws` draws.

@@ -73,7 +73,7 @@ class IBP(Schedule, Defense):
         low, high = (side.expand_as(batch.x) for side in (ball.low, ball.high))
         with evaluating(module) as victim:
             box = cast(Tensor, Box.between(batch.x + low, batch.x + high))
-            return leads(cast(Box, victim.logits(box, batch, step)), batch.y)
+            return leads(cast(Box, victim.output(box, batch, step)), batch.y)
 
 
 @hookimpl
