@@ -241,7 +241,7 @@ class Bench:
         sweep = self._sweep(cell, trained.victim)
         journal.start()
         outcomes = sweep.run(journal)
-        costs = Costs(trained.seconds, journal.seconds, trained.checkpoint)
+        costs = Costs(trained.seconds, journal.seconds, trained.checkpoint, trained.precision)
         return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
 
     def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:

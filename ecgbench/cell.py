@@ -175,7 +175,8 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "")
 def alike(identity: Identity, others: Iterable[tuple[str, Identity]]) -> list[tuple[str, list[str]]]:
     """Of `others` those that differ in sources alone: key and names of these sources, the fewest first.
 
-    A parameter that a plugin got since the other was made counts as at its default there: that is what it did.
+    A parameter that a plugin got since the other was made counts as at its default there: that is what it did. One
+    that is "auto" here stands for whatever was chosen there.
     """
     plain = _without_sources(identity)
     since = ((key, _completed(other, identity)) for key, other in others)
@@ -186,9 +187,9 @@ def alike(identity: Identity, others: Iterable[tuple[str, Identity]]) -> list[tu
 
 
 def _completed(then: Any, now: Any) -> Any:
-    """`then` with the defaults of parameters that the same classes have in `now`, at every depth."""
+    """`then` with the defaults of parameters that the same classes have in `now`, and its "auto", at every depth."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
-        return then
+        return now if now == "auto" and isinstance(then, str) else then
     whole = {name: _completed(value, now.get(name)) for name, value in then.items()}
     if "fields" in then and then.get("class") == now.get("class"):
         new = {name: value for name, value in _defaults(now["class"]).items() if name in now["fields"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -58,6 +58,10 @@ class Journal:
     def kept(self) -> State | None:
         """What an earlier, killed job kept; None at a fresh start."""
         return None
+
+    def measured_once(self, what: Mapping[str, str], measure: Callable[[], float]) -> float:
+        """A figure of this machine, measured once and kept for later jobs; this journal measures every time."""
+        return measure()
 
     def chapter(self, name: str) -> Journal:
         """A journal with a state of its own, for a job of several parts."""

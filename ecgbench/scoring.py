@@ -29,11 +29,17 @@ KINDS = ("dataset", "model", "defense", "attack")
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that training and attack took when they were made, and the published victim used, if any."""
+    """Seconds that training and attack took when they were made, the published victim used, if any, and precision."""
 
     train_seconds: float
     attack_seconds: float
     checkpoint: str | None = None
+    precision: str | None = None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What of it may change a number without being part of a key."""
+        return {} if self.precision is None else {"precision": self.precision}
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def score(
             outcomes=key_of(identity),
             data=identity["victim"]["data"],
             outcomes_digest=hashlib.sha256(packed).hexdigest(),
-            versions=versions() | dict(parts.libraries),
+            versions=versions() | dict(parts.libraries) | costs.versions,
             plugins=parts.plugins,
             identity=identity,
         ),

@@ -19,7 +19,7 @@ NUMERIC = frozenset(
     f"{HOST}.{name}"
     for name in (
         *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes"),
-        *("outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"),
+        *("outputs", "fingerprint", "victim", "precision", "trial", "losses", "interfaces", "hookspecs"),
         *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics"),
         *("effect", "chance", "checks", "planted", "audit", "deltas"),
     )

@@ -18,6 +18,7 @@ from ecgbench.data import Batch, Samples, Task
 from ecgbench.errors import EcgbenchError
 from ecgbench.journal import Epoch, Journal, State
 from ecgbench.keyed import Keyed
+from ecgbench.precision import in_bf16, reduced
 from ecgbench.victim import chunks, evaluating
 
 Loss = Callable[[Module, Batch, Keyed], Tensor]
@@ -27,6 +28,7 @@ Score = Callable[[Module, Samples, Keyed], float]
 
 SETTLED = 16  # batches
 CURVE = "curve"  # in what a training keeps: loss and score of every epoch, (epochs, 2), NaN where none was taken
+BF16 = "bf16"  # in what a training keeps: whether it runs in bfloat16
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def train(
     schedule chooses by it.
 
     Torch's own randomness (dropout) runs in a fork of the generator, whose state is kept with the weights, so
-    a killed training ends with the same weights as an undisturbed one. Raises EcgbenchError where the loss is
-    not finite.
+    a killed training ends with the same weights as an undisturbed one. Losses and hooks of a `MixedPrecision`
+    module may run in bfloat16, what is taken of its statistics and on validation never does. Raises EcgbenchError
+    where the loss is not finite.
     """
     device = next(module.parameters()).device
     train_on = task.train.to(device)
@@ -115,9 +118,15 @@ def train(
         score = balanced_accuracy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.at("torch").seed)
-        run.resume(journal.kept())
+        kept = journal.kept()
+        if kept is None:
+            first = epoch_order(samples.y, schedule.balanced, rng.at("precision"))[: schedule.batch]
+            run.bf16 = in_bf16(module, samples[first], journal)
+        else:
+            run.resume(kept)
         while not run.finished:
-            mean = _epoch(run, samples, loss, rng.at("epoch", run.epoch))
+            with reduced(module, run.bf16):
+                mean = _epoch(run, samples, loss, rng.at("epoch", run.epoch))
             if schedule.settle:
                 settle(module, samples, rng.at("settle", run.epoch))
             found = None if score is None else score(module, task.val.to(device), rng.at("validation"))
@@ -227,6 +236,7 @@ class _Run:
         self.epoch, self.best_score, self.best_epoch = 0, float("-inf"), 0
         self.best: dict[str, Tensor] = {}
         self.curve: list[tuple[float, float]] = []
+        self.bf16 = False
 
     @property
     def finished(self) -> bool:
@@ -257,14 +267,13 @@ class _Run:
             for name, value in self.optimizer.state[parameter].items():
                 state[f"optimizer.{number}.{name}"] = value
         state[CURVE] = torch.tensor(self.curve, dtype=torch.float64)
+        state[BF16] = torch.tensor(self.bf16)
         state["generator"] = torch.random.get_rng_state()
         state["counters"] = torch.tensor([self.epoch, self.best_epoch, self.best_score], dtype=torch.float64)
         return state
 
-    def resume(self, state: State | None) -> None:
-        """Go on from `state`; from the start where there is none."""
-        if state is None:
-            return
+    def resume(self, state: State) -> None:
+        """Go on from `state`, in its precision."""
         self.module.load_state_dict(_below(state, "module."))
         self.best = _below(state, "best.")
         for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
@@ -278,6 +287,7 @@ class _Run:
         epoch, best_epoch, best_score = state["counters"].tolist()
         self.epoch, self.best_epoch, self.best_score = int(epoch), int(best_epoch), best_score
         self.curve = [(loss, score) for loss, score in state[CURVE].tolist()]
+        self.bf16 = bool(state[BF16])
 
     def _hooked(self) -> State:
         """The live tensors of all hooks."""

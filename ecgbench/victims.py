@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import torch
 from safetensors.torch import load
+from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.cell import Cell, Identity, alike, victim_identity
@@ -18,7 +19,7 @@ from ecgbench.journal import Note
 from ecgbench.keyed import Keyed
 from ecgbench.stages import Recordings, Stages
 from ecgbench.store import Store, StoredJournal, key_of, pack_tensors
-from ecgbench.training import CURVE
+from ecgbench.training import BF16, CURVE
 from ecgbench.victim import Victim, frozen
 from ecgbench.zoo import CARD, STAGE, WEIGHTS, Card, architecture
 
@@ -27,11 +28,15 @@ COST = "cost.json"
 
 @dataclass(frozen=True)
 class Trained:
-    """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any."""
+    """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any.
+
+    `precision` is that of the training, "bf16 after float32" where its base had another; None if nobody wrote it down.
+    """
 
     victim: Victim
     seconds: float
     checkpoint: str | None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,9 @@ class Victims:
             self._say(key, changed)
         module = self._blank(cell, defense)
         module.load_state_dict(load(files[WEIGHTS]))
-        seconds = float(msgspec.json.decode(files[COST])["seconds"])
+        cost = msgspec.json.decode(files[COST])
         victim = frozen(module.to(self.device), len(self.recordings.task(cell.dataset).classes))
-        return Trained(victim, seconds, key)
+        return Trained(victim, float(cost["seconds"]), key, cost.get("precision"))
 
     def there(self, identity: Identity) -> bool:
         """Whether no training is needed."""
@@ -97,16 +102,21 @@ class Victims:
     def _train(self, cell: Cell, defense: Defense, journal: StoredJournal) -> dict[str, bytes]:
         task, rng = self._blind(cell), Keyed(("train", cell.seed))
         module = self._blank(cell, defense)
-        if defense.base is not None:
-            base = self.get(cell, defense.base).victim
-            module = defense.wrap(base.module.requires_grad_(True), task)
+        base = None if defense.base is None else self.get(cell, defense.base)
+        if base is not None:
+            module = defense.wrap(base.victim.module.requires_grad_(True), task)
         journal.start()
         trained = defense.fit(module.to(self.device), task, rng, journal).eval()
         seconds = journal.seconds
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)
-        curve = (journal.kept() or {}).get(CURVE)
-        cost = {"seconds": seconds, "loss_and_score": [] if curve is None else curve.tolist()}
+        kept = journal.kept() or {}
+        curve = kept.get(CURVE)
+        cost = {
+            "seconds": seconds,
+            "loss_and_score": [] if curve is None else curve.tolist(),
+            "precision": _precision(kept.get(BF16), base),
+        }
         return {WEIGHTS: weights, COST: msgspec.json.encode(cost)}
 
     def _blank(self, cell: Cell, defense: Defense) -> Module:
@@ -132,6 +142,14 @@ class Victims:
         once, again, other = (_logits(module, rows) for module in (trained, trained, rebuilt.to(self.device)))
         if torch.equal(once, again) and not torch.equal(once, other):
             raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
+
+
+def _precision(bf16: Tensor | None, base: Trained | None) -> str | None:
+    """The precision of a training and, where that was another one, of its base's."""
+    if bf16 is None:
+        return None
+    own = "bf16" if bf16 else "float32"
+    return own if base is None or base.precision in (None, own) else f"{own} after {base.precision}"
 
 
 def _logits(module: Module, rows: Batch) -> Any:

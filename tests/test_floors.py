@@ -17,7 +17,7 @@ from ecgbench.sources import NUMERIC
 FLOORS = (
     {"errors", "keyed", "parameters"},
     {"data", "threat", "dataroot", "outcomes", "journal"},
-    {"outputs", "fingerprint", "victim", "trial", "losses", "interfaces", "hookspecs"},
+    {"outputs", "fingerprint", "victim", "precision", "trial", "losses", "interfaces", "hookspecs"},
     {
         *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics", "fetch"),
         *("effect", "chance", "checks", "planted", "audit", "deltas"),

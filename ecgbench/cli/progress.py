@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, one line per cell in a log."""
+"""Progress on stderr: a bar on a terminal, one line per cell in a log and one a minute while it works."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from ecgbench.journal import Epoch, Note, Progress, Swept
 from ecgbench.record import Record
 
 
+EVERY = 60.0  # seconds between two lines of progress in a log
+
+
 class Reporter:
     """Turns progress values into what a person sees; quiet shows faults only."""
 
@@ -22,7 +25,7 @@ class Reporter:
         self._live = sys.stderr.isatty() and not quiet
         self._bar: tqdm[Any] | None = None
         self._what: tuple[object, ...] = ()
-        self._prefix, self._began = "", 0.0
+        self._prefix, self._began, self._logged = "", 0.0, 0.0
 
     def __enter__(self) -> Reporter:
         return self
@@ -35,6 +38,7 @@ class Reporter:
     def begin(self, number: int, of: int) -> None:
         """A cell begins."""
         self._prefix, self._began = f"[{number}/{of}]", time.monotonic()
+        self._logged = self._began
         if self._live:
             self._show(("prepare", number), f"{self._prefix} prepare", 1, 0, "")
 
@@ -58,11 +62,18 @@ class Reporter:
         if isinstance(progress, Note):
             self._close()
             click.echo(f"note: {progress.text}", err=True)
-        elif self._live and isinstance(progress, Epoch):
-            self._show(("train",), f"{self._prefix} train", progress.of, progress.number, f"loss {progress.loss:.3f}")
-        elif self._live and isinstance(progress, Swept):
-            title = f"{self._prefix} attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
-            self._show(("attack", progress.eps), title, progress.standing, progress.done, "")
+        elif isinstance(progress, Epoch):
+            self._step(("train",), "train", progress.of, progress.number, f"loss {progress.loss:.3f}")
+        else:
+            title = f"attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
+            self._step(("attack", progress.eps), title, progress.standing, progress.done, "")
+
+    def _step(self, what: tuple[object, ...], title: str, total: int, done: int, text: str) -> None:
+        if self._live:
+            self._show(what, f"{self._prefix} {title}", total, done, text)
+        elif not self._quiet and time.monotonic() - self._logged >= EVERY:
+            self._logged = time.monotonic()
+            click.echo(f"{self._prefix} {title}: {done}/{total} {text}".rstrip(), err=True)
 
     def _show(self, what: tuple[object, ...], title: str, total: int, done: int, text: str) -> None:
         if what != self._what or self._bar is None:

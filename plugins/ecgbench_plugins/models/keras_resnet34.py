@@ -71,7 +71,7 @@ def _built_for(path: Path, found: dict[Kind, list[Layer]]) -> Network:
     width, leads, _ = found["conv1d"][0]["kernel"].shape
     classes, inputs = found["dense"][0]["kernel"].shape
     steps = inputs // len(found["conv1d"][-1]["bias"])
-    return Network(leads, steps << BLOCKS // 2, classes, width, dropout=0.5, brief=False)
+    return Network(leads, steps << BLOCKS // 2, classes, width, dropout=0.5, precision="float32")
 
 
 def _demand(path: Path, found: dict[Kind, list[Layer]], expected: dict[Kind, int]) -> None:
