@@ -21,8 +21,9 @@ from cli import START, TINY, Answer, ecgbench, environment, finished, sentence, 
 from made_up_rows import made_up, row
 from test_mitbih import tree
 
-from ecgbench.cli import cli
+from ecgbench.cli import cli, progress
 from ecgbench.cli.tables import tables
+from ecgbench.journal import Epoch, Swept
 
 FGSM = ("run", *TINY, "--attack", "fgsm", "--eps", "0.03,0.1")
 BOTH = (*FGSM, "--attack", "identity")
@@ -755,3 +756,17 @@ def test_a_flag_is_explained_below_the_table() -> None:
     raised = tuple(replace(check, raised=check.code == "NOISE", effect=np.pi / 100) for check in facts.checks)
     text = tables([msgspec.structs.replace(facts, checks=raised)])
     assert "  NOISE: made up (effect 0.0314, limit 0.005)" in text.splitlines()
+
+
+@pytest.mark.parametrize(("quiet", "every", "lines"), [(False, 0.0, True), (False, 3600.0, False), (True, 0.0, False)])
+def test_a_log_has_a_line_now_and_then_while_a_cell_is_worked_on(
+    quiet: bool, every: float, lines: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", every)
+    reporter = progress.Reporter(quiet)
+    reporter.begin(1, 2)
+    reporter.tell(Epoch(3, 50, 0.8125, None))
+    reporter.tell(Swept(0.05, 1, 4, 30, 120))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == ("[1/2] train: 3/50 loss 0.812\n[1/2] attack eps 0.05 (2/4): 30/120\n" if lines else "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import pytest
 import torch
@@ -16,14 +17,26 @@ from torch.nn import BatchNorm1d, Dropout, Flatten, Linear, Module, ReLU, Sequen
 from torch.nn.functional import cross_entropy
 
 from ecgbench import precision
-from ecgbench.data import Batch
+from ecgbench.bench import Bench
+from ecgbench.catalog import discover
+from ecgbench.cell import Cell, alike
+from ecgbench.data import Batch, Task
+from ecgbench.dataroot import DataRoot
 from ecgbench.errors import EcgbenchError
+from ecgbench.interfaces import Dataset, Defaults, Defense, Model
 from ecgbench.journal import Journal, Note, Progress
 from ecgbench.keyed import Keyed
+from ecgbench.offers import Offer
 from ecgbench.precision import GRADIENTS, LOGITS, WORTH, MixedPrecision, Precision, errors, in_bf16, reduced, wrong
+from ecgbench.record import Record
+from ecgbench.selector import identity
 from ecgbench.store import Store
+from ecgbench.threat import Threat
 from ecgbench.training import BF16, Schedule, train
 from ecgbench.victim import Victim, evaluating
+from ecgbench_plugins.attacks.identity import Identity as Untouched
+from ecgbench_plugins.defenses.none import Standard
+from ecgbench_plugins.defenses.retraining import Retraining
 
 TASK = blobs()
 ROWS = TASK.train[torch.arange(64)]
@@ -247,6 +260,76 @@ def test_other_work_another_library_or_processor_is_measured_by_itself(
     assert measured(Net(asked="auto")) == 5
     monkeypatch.setattr(precision, "_processor", lambda: "another one")
     assert measured(Net(asked="auto")) == 6
+
+
+@dataclass(frozen=True)
+class Reduced(Model):
+    """Three classes of sixteen values, in the precision asked for; its kernels are right or wrong."""
+
+    default_dataset: ClassVar[str] = "synthetic-beats"
+    asked: Precision = "auto"
+    right: bool = True
+
+    def build(self, task: Task) -> Module:
+        return Net(rounded if self.right else torch.zeros_like, self.asked)
+
+
+@dataclass(frozen=True)
+class Clouds(Dataset):
+    """Three clouds."""
+
+    defaults: ClassVar[Defaults] = Defaults(Threat("linf"), (0.2,), headline=0.2)
+
+    def load(self, root: DataRoot) -> Task:
+        return TASK
+
+
+def executed(model: Reduced, defense: Defense, folder: Path) -> Record:
+    found = discover()
+    kinds = {"dataset": Clouds(), "model": model}
+    offered = {kind: {kind: Offer(value, kind, kind, "here", "local", "", __file__)} for kind, value in kinds.items()}
+    catalog = replace(found, datasets=offered["dataset"], models=offered["model"])
+    cell = Cell(Clouds(), model, defense, Untouched(), Threat("linf"), (0.2,))
+    return Bench(catalog, DataRoot(None), Store(folder)).execute(cell)
+
+
+@pytest.mark.parametrize(
+    ("model", "fast", "said"),
+    [
+        (Reduced("float32"), True, "float32"),
+        (Reduced("bf16"), False, "bf16"),
+        (Reduced("auto"), True, "bf16"),
+        (Reduced("auto"), False, "float32"),
+        (Reduced("auto", right=False), True, "float32"),
+    ],
+)
+def test_a_record_says_in_which_precision_its_victim_was_trained(
+    model: Reduced, fast: bool, said: str, times: dict[str, float], tmp_path: Path
+) -> None:
+    times["times"] = 2 * WORTH if fast else 1.0
+    record = executed(model, Standard(epochs=1), tmp_path)
+    assert record.provenance is not None and record.provenance.versions["precision"] == said
+    assert record.provenance.identity["victim"]["model"]["fields"]["asked"] == model.asked
+
+
+def test_a_precision_refused_is_a_failed_cell(tmp_path: Path) -> None:
+    record = executed(Reduced("bf16", right=False), Standard(epochs=1), tmp_path)
+    assert record.status == "failed" and str(record.error).startswith("precision=bf16 is refused: ")
+
+
+def test_a_base_of_another_precision_is_said(times: dict[str, float], tmp_path: Path) -> None:
+    """A batch of another size is measured by itself."""
+    base = Standard(epochs=1, batch=32)
+    executed(Reduced(), base, tmp_path)
+    times["times"] = 1.0
+    record = executed(Reduced(), Retraining(epochs=1, base=base, attack=Untouched()), tmp_path)
+    assert record.provenance is not None and record.provenance.versions["precision"] == "float32 after bf16"
+
+
+def test_auto_is_served_by_a_victim_of_either_precision_and_neither_by_auto() -> None:
+    auto, plain, rough = (identity(Reduced(asked)) for asked in get_args(Precision)[::-1])
+    assert alike(auto, [("plain", plain), ("rough", rough)]) == [("plain", []), ("rough", [])]
+    assert alike(plain, [("auto", auto), ("rough", rough)]) == alike(rough, [("auto", auto), ("plain", plain)]) == []
 
 
 def test_a_training_that_was_killed_goes_on_in_its_precision(times: dict[str, float]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from ecgbench.journal import Epoch, Note, Progress, Swept
+from ecgbench.journal import Epoch, Note, Progress
 from ecgbench.record import Record
-
 
 EVERY = 60.0  # seconds between two lines of progress in a log
 
