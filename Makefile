@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)  ## train and attack two victims on embedded data
-	$(BIN)/ecgbench run --model mlp --defense none --defense adaptive --attack pgd100
+	$(BIN)/ecgbench run --model mlp --defense none --defense adaptive --attack "strict[budget=quick]"
 
 test: lint  ## all that CI runs
 	$(BIN)/python -m pytest -n 2 -m "not slow"
