@@ -31,3 +31,7 @@ def __getattr__(name: str) -> Any:
 
         return hookimpl
     raise AttributeError(f"module 'ecgbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

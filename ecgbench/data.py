@@ -152,8 +152,19 @@ class Task:
             y = samples.y
             if len(y) and (int(y.min()) < 0 or int(y.max()) >= len(self.classes)):
                 raise DataError(f"{self.name} {part}: a label lies outside 0..{len(self.classes) - 1}.")
-            if self.bounds and len(y) and not _within(samples.x, self.bounds):
-                raise DataError(f"{self.name} {part}: a signal leaves the stated range {self.bounds}.")
+            if self.bounds and len(y):
+                self._check_range(part, samples, self.bounds)
+
+    def _check_range(self, part: str, samples: Samples, bounds: tuple[float, float]) -> None:
+        """Raises DataError, with the first sample, where a signal leaves the bounds as float32 holds them."""
+        low, high = torch.tensor(bounds, dtype=torch.float32)
+        least, most = torch.aminmax(samples.x)
+        if low <= least and most <= high:
+            return
+        excess = torch.maximum(low - samples.x, samples.x - high).flatten(1).amax(1)
+        row = int((~(excess <= 0)).nonzero()[0])
+        by = f"sample {int(samples.ids[row])} by {float(excess[row]):.3g}"
+        raise DataError(f"{self.name} {part}: a signal leaves the stated range {tuple(bounds)}: {by}.")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -181,8 +192,3 @@ class Task:
         test = self.test[torch.cat(drawn).sort().values]
         weighting = f"at most {n} samples of each class count, drawn by their ids, each once"
         return replace(self, test=replace(test, weight=torch.ones(len(test))), weighting=weighting)
-
-
-def _within(x: Tensor, bounds: tuple[float, float]) -> bool:
-    low, high = torch.aminmax(x)
-    return bounds[0] <= float(low) and float(high) <= bounds[1]

@@ -12,6 +12,7 @@ from ecgbench.errors import StoreError
 from ecgbench.interfaces import Determinism
 from ecgbench.metrics import Curve, Score
 from ecgbench.uncertainty import Uncertainty
+from ecgbench.verdict import verdict
 
 SCHEMA = 1
 OF_AUDITS = "UNBOUNDED"
@@ -101,6 +102,9 @@ class Record(Struct, frozen=True, kw_only=True):
     def score(self, eps: float) -> Score | None:
         """The score at `eps` (0: clean), None if it was not run."""
         return next((score for score in self.scores if score.eps == eps), None)
+
+    def __str__(self) -> str:
+        return verdict(self)
 
     def json(self) -> bytes:
         """One line, keys in a fixed order."""

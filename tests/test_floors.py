@@ -25,10 +25,22 @@ FLOORS = (
     set[str](),  # the plugins
     {
         *("grammar", "selector", "offers", "catalog", "sources", "cell", "suite"),
-        *("flags", "record", "scoring", "store", "published"),
+        *("flags", "verdict", "record", "scoring", "store", "published"),
     },
     {
-        *("stages", "victims", "zoo", "bench", "whatchanged", "api", "testing"),
+        *(
+            "stages",
+            "victims",
+            "zoo",
+            "bench",
+            "whatchanged",
+            "ambient",
+            "given",
+            "borrowed",
+            "judging",
+            "api",
+            "testing",
+        ),
         *("verification", "study", "comparison", "beside", "ranking", "sections", "page", "board"),
         *("figures", "drawing", "gallery", "union"),
     },
