@@ -99,7 +99,7 @@ def read_bounds(given: Any) -> tuple[float, float] | None:
     if given is None:
         return None
     try:
-        low, high = (float(np.float32(end)) for end in given)
+        low, high = (float(np.float32(end)) for end in ([] if isinstance(given, str) else given))
     except (TypeError, ValueError, RuntimeError):
         low, high = 1.0, 0.0
     if not (isfinite(low) and isfinite(high) and low < high):

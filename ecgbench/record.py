@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from ecgbench.errors import StoreError
 from ecgbench.interfaces import Determinism
 from ecgbench.metrics import Curve, Score
 from ecgbench.uncertainty import Uncertainty
-from ecgbench.verdict import verdict
+from ecgbench.verdict import joined, lines_of_flags, lines_of_notes, lines_of_scores, sentence
 
 SCHEMA = 1
 OF_AUDITS = "UNBOUNDED"
@@ -104,7 +105,23 @@ class Record(Struct, frozen=True, kw_only=True):
         return next((score for score in self.scores if score.eps == eps), None)
 
     def __str__(self) -> str:
-        return verdict(self)
+        """The verdict in less than 25 lines: figures over eps, flags, and the number to cite."""
+        return joined(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.model} on {self.dataset}, defense {self.defense}, attack {self.attack}"
+        if not self.scores:
+            yield f"{self.status}: {self.error}"
+            return
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        yield f"n {self.n}, {'no' if self.groups is None else self.groups} groups; by class: {counts}"
+        unit = "the unit of x" if self.unit == "1" else self.unit
+        yield f"threat {self.threat}, eps in {unit}; protocol {self.protocol}; seed {self.seed}"
+        yield from lines_of_notes(self.notes)
+        method = "" if self.uncertainty is None else self.uncertainty.method
+        yield from lines_of_scores(self.scores, self.headline, method)
+        yield from lines_of_flags(self.checks)
+        yield sentence(self.score(self.headline), bool(self.flags))
 
     def json(self) -> bytes:
         """One line, keys in a fixed order."""

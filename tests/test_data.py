@@ -85,7 +85,7 @@ def test_a_label_outside_the_classes_is_refused(y: list[int]) -> None:
 
 def test_a_signal_outside_the_stated_range_is_refused() -> None:
     assert task(samples(), bounds=(0.0, 47.0)).shape == (2, 4)
-    with pytest.raises(DataError, match=re.escape("a signal leaves the stated range (0.0, 46.0).")):
+    with pytest.raises(DataError, match=re.escape("a signal leaves the stated range (0.0, 46.0): sample 5 by 1.")):
         task(samples(), bounds=(0.0, 46.0))
 
 
