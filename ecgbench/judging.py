@@ -141,8 +141,8 @@ def task_of(model: Borrowed, x: Any, y: Any, mask: Any, group: Any, classes: Any
                 "expected samples of two classes, or classes= with the name of each."
             )
         check_labels(labels, max(2, logits))
-    shown = names or tuple(str(label) for label in range(max(2, logits)))
-    return Task("given", shown, samples[:0], samples[:0], samples, bounds=read_bounds(bounds), notes=tuple(model.notes))
+    known = names or tuple(str(label) for label in range(max(2, logits)))
+    return Task("given", known, samples[:0], samples[:0], samples, bounds=read_bounds(bounds), notes=tuple(model.notes))
 
 
 def judged(model: Borrowed, given: Task, question: Question, audit: bool, journal: Journal) -> Record:

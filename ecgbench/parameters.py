@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
-from functools import wraps
+from functools import cache, wraps
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
@@ -81,13 +81,19 @@ def check_parameters(value: Any) -> None:
 def parameters(value: Any) -> dict[str, Any]:
     """Type of every parameter of a value, by name. Raises EcgbenchError where an annotation names nothing."""
     try:
-        types = get_type_hints(type(value))
+        types = _hints(type(value))  # type: ignore[arg-type]
     except (NameError, TypeError, AttributeError, SyntaxError) as fault:
         raise EcgbenchError(
             f"{type(value).__name__}: its parameters cannot be told ({fault}); expected annotations by names that its "
             "module imports."
         ) from None
     return {field.name: types[field.name] for field in fields(value) if field.init}
+
+
+@cache
+def _hints(of: type) -> dict[str, Any]:
+    """Annotations are compiled once for each class: values are made often."""
+    return get_type_hints(of)
 
 
 def misfit(owner: str, name: str, hint: Any, shown: str) -> str:
