@@ -113,7 +113,7 @@ def test_the_code_of_the_readme_runs(playground, capsys):
     names = playground(ROOT / "README.md", my_module=module, x=x, y=module(x).argmax(1), patients=torch.arange(40) // 4)
     record = names["record"]
     assert record.status == "ok" and record.groups == 10 and record.scores[0].acc == 1 > record.scores[-1].acc
-    assert len(capsys.readouterr().out.splitlines()) == len(record.scores)
+    assert capsys.readouterr().out == f"{record}\n"
 
 
 def test_the_plugin_of_the_readme_can_be_used(playground, tmp_path):
