@@ -189,8 +189,8 @@ def _toward_all(trial: Trial, start: Tensor, steps: int, length: float) -> Tenso
 def _again(after: Aftermath, trial: Trial, rng: Keyed) -> None:
     """A search that has converged gains nothing by being longer (Carlini et al. 2019; Pintor et al. 2022)."""
     attack = after.sweep.attack.longer()
-    fresh = replace(trial, source=after.sweep.source, gradients_allowed=attack.access == "gradient")
-    fresh.look(attack.perturb(fresh, rng).detach())
+    fresh = replace(trial, source=after.sweep.lent_source, gradients_allowed=attack.access == "gradient")
+    fresh.look(after.sweep.ask(attack, fresh, rng))
 
 
 def _black_box(trial: Trial, rng: Keyed, steps: int = 20, pairs: int = 64, probe: float = 0.5) -> None:

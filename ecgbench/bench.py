@@ -6,7 +6,8 @@ attacking, and an edited attack attacks again without training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -31,6 +32,7 @@ from ecgbench.dataroot import DataRoot
 from ecgbench.deltas import Deltas, perturbed
 from ecgbench.errors import DataError, EcgbenchError
 from ecgbench.feasibility import check_feasible
+from ecgbench.guard import apart, guarded, named
 from ecgbench.interfaces import Dataset, Defense
 from ecgbench.journal import Note, Progress
 from ecgbench.keyed import Keyed
@@ -100,25 +102,31 @@ class Bench:
 
     def plan(self, cells: Iterable[Cell]) -> list[Planned]:
         """What a run would do; nothing is trained or attacked."""
-        return [self._planned(cell) for cell in cells]
+        with apart():
+            return [self._planned(cell) for cell in cells]
 
     def find(self, cells: Iterable[Cell]) -> None:
         """Look for all recordings before the first cell runs. Raises DataError where one is missing."""
-        for cell in cells:
-            self.recordings.digest(cell.dataset)
+        with apart():
+            for cell in cells:
+                self.recordings.digest(cell.dataset)
 
     def execute(self, cell: Cell) -> Record:
         """One cell: its record, found or made. A fault of plugin or model becomes a failed record.
 
         Raises DataError where recordings are missing or damaged: no cell on them can run.
         """
+        with apart():
+            return self._executed(cell)
+
+    def _executed(self, cell: Cell) -> Record:
         try:
             record = self._record(cell)
-        except DataError:
+        except (DataError, KeyboardInterrupt):
             raise
         except EcgbenchError as fault:
             return unscored(self._parts(cell), "failed", str(fault))
-        except (Exception, SystemExit) as fault:  # a plugin may raise anything; its cell failed, the others go on
+        except BaseException as fault:  # a plugin may raise anything; its cell failed, the others go on
             words = " ".join(f"{type(fault).__name__}: {fault}".split())
             self.tell(Note(f"a cell failed: {words}"))
             return unscored(self._parts(cell), "failed", words)
@@ -226,32 +234,49 @@ class Bench:
         unfit = cell.unfit(task)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)
-        made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
-        outcomes = unpack(made["outcomes.npz"], "the store")
-        made |= self.stages.made("checks", identities["checks"], lambda _: self._check(cell, outcomes, parts.headline))
-        if cell.audit:
-            made |= self.stages.made(
-                "audits", identities["audits"], lambda _: self._audit(cell, outcomes, parts.headline)
-            )
+        made = self._made(cell, identities)
         made = self.stages.made("records", identities["records"], lambda _: _score(parts, task, identities, made))
         return msgspec.json.decode(made["record.json"], type=Record)
 
+    def _made(self, cell: Cell, identities: Mapping[str, Identity]) -> dict[str, bytes]:
+        """The outcomes of a cell and its checks, found or made."""
+        headline = self._parts(cell).headline
+        made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
+        outcomes = unpack(made["outcomes.npz"], "the store")
+        made |= self.stages.made("checks", identities["checks"], lambda _: self._check(cell, outcomes, headline))
+        if cell.audit:
+            made |= self.stages.made("audits", identities["audits"], lambda _: self._audit(cell, outcomes, headline))
+        return made
+
     def _attack(self, cell: Cell, journal: StoredJournal) -> dict[str, bytes]:
-        trained = self.victim(cell, cell.defense)
-        sweep = self._sweep(cell, trained.victim)
-        journal.start()
-        outcomes = sweep.run(journal)
+        with self._lending(cell):
+            trained = self.victim(cell, cell.defense)
+            sweep = self._sweep(cell, trained.victim)
+            journal.start()
+            outcomes = sweep.run(journal)
         costs = Costs(trained.seconds, journal.seconds, trained.checkpoint, trained.precision)
         return {"outcomes.npz": pack(outcomes), "cost.json": msgspec.json.encode(costs)}
 
     def _check(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:
-        sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
-        return {"checks.json": msgspec.json.encode(Examination(sweep, outcomes, headline).run())}
+        with self._lending(cell):
+            sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
+            checks = Examination(sweep, outcomes, headline).run()
+        return {"checks.json": msgspec.json.encode(checks)}
 
     def _audit(self, cell: Cell, outcomes: Outcomes, headline: float) -> dict[str, bytes]:
-        sweep, twin = self._sweep(cell, self.victim(cell, cell.defense).victim), self._twin(cell)
-        undefended = None if twin is None else self.victim(cell, twin).victim
-        return {"audit.json": msgspec.json.encode(Audit(sweep, outcomes, headline, undefended).run())}
+        twin = self._twin(cell)
+        with self._lending(cell):
+            sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
+            undefended = None if twin is None else self.victim(cell, twin).victim
+            checks = Audit(sweep, outcomes, headline, undefended).run()
+        return {"audit.json": msgspec.json.encode(checks)}
+
+    @contextmanager
+    def _lending(self, cell: Cell) -> Iterator[None]:
+        """The plugins of a cell at work, in a stage of its own; ContractError where they leave something changed."""
+        plugins = (cell.attack, cell.defense, cell.model)
+        with guarded(named(*plugins)), self.recordings.lending(cell.dataset, *plugins):
+            yield
 
     def _met(self, cell: Cell) -> Task:
         """The cell's task with the test samples that the attack meets."""
@@ -269,6 +294,7 @@ class Bench:
             protocol=cell.protocol,
             source=None if source is None else self.victim(cell, source).victim,
             device=self.device,
+            labels=(self.task(cell.dataset).test.y,),
         )
 
     def _compare(self, record: Record) -> None:

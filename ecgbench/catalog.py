@@ -18,6 +18,7 @@ from typing import Any, Literal, overload
 
 from ecgbench import hookspecs, selector
 from ecgbench.errors import EcgbenchError, NotInstalledError, UnknownNameError
+from ecgbench.guard import apart, guarded
 from ecgbench.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.offers import HOOKS, Offer, PluginInfo, examine, where, why
 from ecgbench.sweep import Protocol
@@ -115,7 +116,8 @@ def discover(extra: Sequence[str] = ()) -> Catalog:
     Raises EcgbenchError if one of `extra` is broken; a broken installed one is listed with its reason.
     """
     _check_stems(extra)
-    return _merged((*_installed(), *map(_given, dict.fromkeys(extra))))
+    with apart():
+        return _merged((*_installed(), *map(_given, dict.fromkeys(extra))))
 
 
 def _installed() -> Iterator[PluginInfo]:
@@ -124,10 +126,14 @@ def _installed() -> Iterator[PluginInfo]:
     owners = {key: _owner(distribution) for key, distribution in distributions.items()}  # each reads a file
     for (distribution, version), point in sorted((owners[id(point.dist)], point) for point in points):
         try:
-            yield examine(point.load, point.name, distribution, version)
-        except (Exception, SystemExit) as error:
+            with guarded(point.name):
+                plugin = examine(point.load, point.name, distribution, version)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             absent = isinstance(error, NotInstalledError)
-            yield PluginInfo(point.name, distribution, version, where(error), why(error), absent=absent)
+            plugin = PluginInfo(point.name, distribution, version, where(error), why(error), absent=absent)
+        yield plugin
 
 
 def _owner(distribution: Distribution | None) -> tuple[str, str]:
@@ -138,11 +144,13 @@ def _given(item: str) -> PluginInfo:
     """A plugin given by module name or path."""
     file = Path(item).resolve() if _is_file(item) else None
     try:
-        with _importable(file.parent if file else Path.cwd()):
+        with guarded(item), _importable(file.parent if file else Path.cwd()):
             if file is None:
                 return examine(lambda: importlib.import_module(item), item, LOCAL, "")
             return examine(lambda: _load_file(file), file.stem, LOCAL, "")
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if file is not None:
             sys.modules.pop(_module_name(file), None)
         place = where(error)

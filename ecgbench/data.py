@@ -45,6 +45,10 @@ class Batch:
         """The same rows on `device`."""
         return self._each(lambda value: value.to(device))
 
+    def copy(self) -> Self:
+        """The same rows in tensors of their own."""
+        return self._each(Tensor.clone)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return replace(self, **{name: change(value) for name, value in values if value is not None})
@@ -170,6 +174,10 @@ class Task:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return tuple(self.test.x.shape[1:])
+
+    def blind(self) -> Task:
+        """The task as models and defenses see it: no test sample, so that none can be looked up."""
+        return replace(self, test=self.test[:0].copy())
 
     def limited(self, n: int | None) -> Task:
         """The task with at most `n` test samples, spread over the classes in proportion, lowest ids first."""

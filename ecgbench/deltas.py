@@ -103,7 +103,7 @@ def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
 def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     """What the attack makes of these rows, as in the sweep at this position of the grid: (n, *shape)."""
     batch = sweep.task.test[rows].to(sweep.device)
-    _, delta = sweep.answer(batch, sweep.epsilons[-1 if sweep.attack.minimal else position])
+    delta = sweep.answer(batch, sweep.epsilons[-1 if sweep.attack.minimal else position]).delta
     if sweep.attack.minimal:
         delta = sweep.threat.around(batch, sweep.epsilons[position], sweep.task.bounds).project(delta)
     return delta
@@ -114,6 +114,6 @@ def _predicted(sweep: Sweep, samples: Batch, x: Tensor, purpose: Literal["clean"
     for piece in chunks(torch.arange(len(samples)), sweep.task.shape):
         batch = samples[piece].to(sweep.device)
         aim = None if purpose == "clean" else sweep.threat.aim(batch.y, sweep.task.classes)
-        labels = sweep.victim.predict(x[piece].to(sweep.device), batch, sweep.rng.at(purpose), aim)
+        labels = sweep.predicted(batch, x[piece].to(sweep.device), purpose, aim)
         found.append(labels.cpu().numpy().astype(np.int16))
     return np.concatenate(found)

@@ -94,12 +94,12 @@ class Aftermath:
             yield self.sweep.task.test[piece].to(self.sweep.device)
 
     def trial(self, batch: Batch, victim: Victim | None = None) -> Trial:
-        """A fresh trial of the sweep's victim, or of another one, in its threat at the eps looked at."""
-        sweep = self.sweep
+        """A fresh trial of the sweep's victim, or of another one, in its threat at the eps looked at, all lent."""
+        sweep, batch = self.sweep, batch.copy()
         ball = sweep.threat.around(batch, self.eps, sweep.task.bounds)
         aim = sweep.threat.aim(batch.y, sweep.task.classes)
         rng, rate = self.rng.at("victim"), sweep.task.rate
-        return Trial.begin(victim or sweep.victim, batch, ball, aim, rng, draws=EOT, rate=rate)
+        return Trial.begin(victim or sweep.lent, batch, ball, aim, rng, draws=EOT, rate=rate)
 
     def logits(self, batch: Batch) -> Tensor:
         """What the sweep's victim answers to clean samples: (n, classes)."""

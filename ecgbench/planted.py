@@ -37,7 +37,7 @@ def active_test(after: Aftermath) -> Check:
         known = trial[heads.valid.nonzero().squeeze(1)]
         if len(known):
             hunt = _hunt(after, known, heads[heads.valid])
-            hunt.look(attack.perturb(hunt, after.rng.at("active")).detach())
+            hunt.look(after.sweep.ask(attack, hunt, after.rng.at("active")))
             found, planted = found + int(hunt.fell.sum()), planted + len(known)
     missed = 1 - found / planted if planted else 0.0
     note = f"share missed of {planted} planted adversarial examples"
@@ -46,7 +46,7 @@ def active_test(after: Aftermath) -> Check:
 
 def _hunt(after: Aftermath, known: Trial, heads: Heads) -> Trial:
     """The trial that the attack is given: the same rows, ball and aim, another head on the victim."""
-    attack, victim = after.sweep.attack, after.sweep.victim
+    attack, victim = after.sweep.attack, after.sweep.lent
     return Trial.begin(
         Victim(Planted(victim, known.batch, known.aim, heads)),
         known.batch,

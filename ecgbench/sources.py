@@ -18,8 +18,8 @@ HOST = "ecgbench"
 NUMERIC = frozenset(
     f"{HOST}.{name}"
     for name in (
-        *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes"),
-        *("outputs", "fingerprint", "victim", "precision", "trial", "losses", "interfaces", "hookspecs"),
+        *("errors", "keyed", "parameters", "data", "threat", "dataroot", "journal", "outcomes", "guard"),
+        *("outputs", "fingerprint", "victim", "precision", "trial", "lending", "losses", "interfaces", "hookspecs"),
         *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics"),
         *("effect", "chance", "checks", "planted", "audit", "deltas"),
     )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ecgbench.cell import Identity
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, digest
+from ecgbench.errors import ContractError, DataError, EcgbenchError
+from ecgbench.guard import guarded, named
 from ecgbench.interfaces import Dataset
 from ecgbench.journal import Progress
+from ecgbench.lending import AS_LENT, tensors
 from ecgbench.store import Store, StoredJournal, key_of
 
 
@@ -39,7 +44,13 @@ class Stages:
             files = None if again else self.store.get(stage, key)
             if files is None:
                 journal = self.store.journal(stage, key, self.tell)
-                files = make(journal)
+                try:
+                    files = make(journal)
+                except ContractError:
+                    journal.finish()  # what a plugin may have spoiled is not gone on from
+                    raise
+                except DataError as fault:  # recordings are read before a stage is made: this one is a plugin's
+                    raise EcgbenchError(str(fault)) from fault
                 self.store.put(stage, identity, files)
                 journal.finish()
         self._remade.add(key)
@@ -48,11 +59,11 @@ class Stages:
 
 @dataclass(frozen=True)
 class Recordings:
-    """Datasets as they lie on this machine. Holds the last loaded task in memory."""
+    """Datasets as they lie on this machine. Holds the last loaded task in memory, and what it holds in digests."""
 
     root: DataRoot
     _digests: dict[Dataset, str] = field(default_factory=dict, repr=False)
-    _tasks: dict[Dataset, Task] = field(default_factory=dict, repr=False)
+    _tasks: dict[Dataset, tuple[Task, str]] = field(default_factory=dict, repr=False)
 
     def digest(self, dataset: Dataset) -> str:
         """Digest of the files a dataset reads. Raises DataError where one is missing."""
@@ -64,5 +75,32 @@ class Recordings:
         """The loaded task."""
         if dataset not in self._tasks:
             self._tasks.clear()
-            self._tasks[dataset] = dataset.load(self.root)
-        return self._tasks[dataset]
+            with guarded(dataset):
+                task = dataset.load(self.root)
+            self._tasks[dataset] = (task, fingerprint(task))
+        return self._tasks[dataset][0]
+
+    @contextmanager
+    def lending(self, dataset: Dataset, *plugins: object) -> Iterator[Task]:
+        """The loaded task while `plugins` work on it or beside it.
+
+        Raises ContractError, and forgets the task, where one of its values is another one afterwards.
+        """
+        task = self.task(dataset)
+        try:
+            yield task
+        finally:
+            written = dataset in self._tasks and fingerprint(task) != self._tasks[dataset][1]
+            if written:
+                del self._tasks[dataset]
+        if written:
+            raise ContractError(named(*plugins), AS_LENT, "another value in the samples of the task")
+
+
+def fingerprint(task: Task) -> str:
+    """SHA-256 over all values of a task's samples."""
+    total = hashlib.sha256()
+    for name, tensor in tensors(task):
+        total.update(name.encode())
+        total.update(tensor.detach().contiguous().numpy().data)
+    return total.hexdigest()

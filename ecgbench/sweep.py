@@ -7,6 +7,7 @@ whole split are put into new chunks at each eps. A `Protocol` replays others who
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import Tensor
 from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError, EcgbenchError
 from ecgbench.feasibility import check_feasible
+from ecgbench.guard import guarded
 from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal, State, Swept
 from ecgbench.keyed import Keyed
+from ecgbench.lending import AS_LENT, lent, tensors, unlabelled, unpatched, unwritten, victim_change
 from ecgbench.outcomes import Outcomes
 from ecgbench.parameters import Parameterised
 from ecgbench.threat import TOLERANCE, Aim, Ball, Threat
@@ -53,7 +56,8 @@ STANDARD = Protocol()
 class Sweep:
     """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
 
-    `source` is the second victim of an attack that asked for one.
+    `source` is the second victim of an attack that asked for one. `labels` are further copies of the test labels in
+    memory. The attack is lent copies of everything; what it returns is judged on `task` and `victim` alone.
     """
 
     attack: Attack
@@ -65,6 +69,17 @@ class Sweep:
     protocol: Protocol = STANDARD
     source: Victim | None = None
     device: str = "cpu"
+    labels: tuple[Tensor, ...] = ()
+
+    @cached_property
+    def lent(self) -> Victim:
+        """The victim that the attack is lent."""
+        return lent(self.victim)
+
+    @cached_property
+    def lent_source(self) -> Victim | None:
+        """The second victim, lent."""
+        return None if self.source is None else lent(self.source)
 
     def run(self, journal: Journal) -> Outcomes:
         """Attack the task's test split; a killed sweep goes on after its last finished chunk.
@@ -101,48 +116,77 @@ class Sweep:
             journal.keep(table.state())
             done = min(len(rows), number * len(pieces[0]))
             journal.tell(Swept(self.epsilons[position], position, len(self.epsilons), done, len(rows)))
+        self._check_victims()
         table.position, table.chunk = position + 1, 0
 
-    def answer(self, batch: Batch, eps: float) -> tuple[Trial, Tensor]:
-        """The attack's trial of these rows at `eps`, on the sweep's device, and its delta (n, *shape), measured.
+    def answer(self, batch: Batch, eps: float) -> Answer:
+        """What the attack makes of these rows at `eps`, on the sweep's device.
 
-        Raises ContractError where delta breaks the threat.
+        Raises ContractError where delta breaks the threat, or the attack wrote into what it was lent.
         """
-        ball = self.threat.around(batch, eps, self.task.bounds)
+        loan = batch.copy()
         trial = Trial.begin(
-            self.victim,
-            batch,
-            ball,
-            self.threat.aim(batch.y, self.task.classes),
+            self.lent,
+            loan,
+            self.threat.around(loan, eps, self.task.bounds),
+            self.threat.aim(loan.y, self.task.classes),
             self.rng.at("victim", eps),
             watch="last" if self.attack.minimal else self.protocol.success,
-            source=self.source,
+            source=self.lent_source,
             gradients_allowed=self.attack.access == "gradient",
             draws=self.attack.eot,
             rate=self.task.rate,
         )
-        delta = self.attack.perturb(trial, self.rng.at("attack", eps)).detach()
+        with unwritten(self.attack, [*tensors(batch), *tensors(self.task)]):
+            delta = self.ask(self.attack, trial, self.rng.at("attack", eps))
         if trial.watch == "first":
             delta = trial.best(delta)
+        ball = self.threat.around(batch, eps, self.task.bounds)
         measure(self.attack, ball, delta, batch)
-        return trial, delta
+        return Answer(trial, ball, delta)
+
+    def ask(self, attack: Attack, trial: Trial, rng: Keyed) -> Tensor:
+        """What `attack` returns for a trial of this sweep's lent victims.
+
+        Raises ContractError where it changes what it was lent or a setting of torch.
+        """
+        parts = [*tensors(trial.batch), *tensors(trial.ball), *tensors(trial.aim), *self._weights]
+        with guarded(attack), unpatched(attack, self.lent.module), unwritten(attack, parts):
+            delta = attack.perturb(trial, rng).detach().clone()
+        if trial.memory.spoiled is not None:
+            raise ContractError(attack, AS_LENT, f"another {trial.memory.spoiled} in the memory of the trial")
+        return delta
+
+    @cached_property
+    def _weights(self) -> list[tuple[str, Tensor]]:
+        """The weights of the victim that is lent, by name."""
+        return list(self.lent.module.named_parameters())
+
+    def _check_victims(self) -> None:
+        """Raises ContractError where a victim that was lent is not as it was."""
+        change = victim_change(self.lent.module, self.victim.module)
+        if self.source is not None and self.lent_source is not None:
+            change = change or victim_change(self.lent_source.module, self.source.module)
+        if change is not None:
+            raise ContractError(self.attack, AS_LENT, change)
 
     def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
         batch = self.task.test[rows].to(self.device)
-        trial, delta = self.answer(batch, self.epsilons[position])
-        table.forwards[position, rows] = trial.memory.forwards.cpu()
-        table.gradients[position, rows] = trial.memory.gradients.cpu()
-        table.by[position, rows] = table.components_of(trial)
-        for place in range(position + 1) if self.attack.minimal else [position]:
-            self._judge(table, place, rows, batch, delta)
+        answer = self.answer(batch, self.epsilons[position])
+        table.note(position, rows, answer.trial)
+        ball, delta = answer.ball, answer.delta
+        del answer  # with its trial, whose goal holds the labels
+        if not self.attack.minimal:
+            self._judge(table, position, rows, batch, ball, delta)
+            return
+        for place in range(position + 1):
+            ball = self.threat.around(batch, self.epsilons[place], self.task.bounds)
+            self._judge(table, place, rows, batch, ball, ball.project(delta))
 
-    def _judge(self, table: _Table, position: int, rows: Tensor, batch: Batch, delta: Tensor) -> None:
-        """The host's own verdict on `delta`, clipped to the ball of this eps where it is larger."""
-        ball = self.threat.around(batch, self.epsilons[position], self.task.bounds)
-        if self.attack.minimal:
-            delta = ball.project(delta)
+    def _judge(self, table: _Table, position: int, rows: Tensor, batch: Batch, ball: Ball, delta: Tensor) -> None:
+        """The host's own verdict on `delta`, which lies in the ball of this eps."""
         aim = self.threat.aim(batch.y, self.task.classes)
-        predicted = self._predict(batch, batch.x + delta, "verdict", aim)
+        predicted = self.predicted(batch, batch.x + delta, "verdict", aim)
         table.predicted[position, rows] = predicted.cpu()
         table.fallen[position, rows] = aim.met(predicted).cpu()
         table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
@@ -151,10 +195,15 @@ class Sweep:
         samples = self.task.test
         pieces = chunks(torch.arange(len(samples)), self.task.shape)
         batches = (samples[piece].to(self.device) for piece in pieces)
-        return torch.cat([self._predict(batch, batch.x, "clean").cpu() for batch in batches])
+        return torch.cat([self.predicted(batch, batch.x, "clean").cpu() for batch in batches])
 
-    def _predict(self, batch: Batch, x: Tensor, purpose: str, aim: Aim | None = None) -> Tensor:
-        answers = self.victim.answers(x, batch, self.rng.at(purpose))
+    def predicted(self, batch: Batch, x: Tensor, purpose: str, aim: Aim | None = None) -> Tensor:
+        """Predicted class (n,) of `x` in place of `batch.x`; while the host's own victim answers, no label is in reach.
+
+        Raises ContractError where an answer is not finite, or the module changes a setting of torch.
+        """
+        with guarded(self.victim.name), unlabelled(self.task.test.y, batch.y, *self.labels):
+            answers = self.victim.answers(x, batch, self.rng.at(purpose))
         predicted = classes(answers, batch.y, aim)
         if bool((predicted < 0).any()):
             sample = int(batch.ids[predicted < 0][0])
@@ -179,6 +228,15 @@ class Sweep:
             gradients=table.gradients.numpy().astype(np.int32),
             components=np.array(table.components),
         )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An attack's trial of some rows, the ball that the host measures by, and the delta (n, *shape) found inside it."""
+
+    trial: Trial
+    ball: Ball
+    delta: Tensor
 
 
 def check_grid(epsilons: tuple[float, ...]) -> None:
@@ -261,6 +319,12 @@ class _Table:
         """The same over the whole grid."""
         for position in range(1, len(self.fallen)):
             self.carry(position)
+
+    def note(self, position: int, rows: Tensor, trial: Trial) -> None:
+        """What the trial of these rows has spent, and which component found what."""
+        self.forwards[position, rows] = trial.memory.forwards.cpu()
+        self.gradients[position, rows] = trial.memory.gradients.cpu()
+        self.by[position, rows] = self.components_of(trial)
 
     def components_of(self, trial: Trial) -> Tensor:
         """The trial's components (n,) as positions in `components`."""

@@ -42,7 +42,8 @@ class Memory:
     """What a trial has seen, by row: fallen, the perturbation that did it, by which component, at what cost.
 
     `forwards` and `gradients` count samples, not calls. `draw` numbers the forwards, for randomised victims. `rough`
-    marks rows of which a gradient was not finite at some point.
+    marks rows of which a gradient was not finite at some point. Only the methods write; `spoiled` says whether somebody
+    else did.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -55,6 +56,44 @@ class Memory:
         self.gradients = torch.zeros(n, dtype=torch.int64, device=device)
         self.rough = torch.zeros(n, dtype=torch.bool, device=device)
         self.draw = 0
+        self._seen: dict[str, tuple[Tensor, int]] = {}
+        self._foreign: str | None = None
+        for name in ("fell", "delta", "by", "forwards", "gradients", "rough"):
+            self._close(name)
+
+    @property
+    def spoiled(self) -> str | None:
+        """Which part somebody else wrote into, or put in its place."""
+        for name in self._seen:
+            self._open(name)
+        return self._foreign
+
+    def add(self, name: Literal["forwards", "gradients"], rows: Tensor, times: int) -> None:
+        """Count `times` more for each of `rows`."""
+        self._open(name).index_add_(0, rows, torch.full_like(rows, times))
+        self._close(name)
+
+    def remember(self, rows: Tensor, delta: Tensor, component: str) -> None:
+        """These rows have fallen to `delta`, found by `component`."""
+        for name, value in (("fell", True), ("delta", delta), ("by", self.component(component))):
+            self._open(name)[rows] = value
+            self._close(name)
+
+    def roughen(self, rows: Tensor) -> None:
+        """A gradient of these rows was not finite."""
+        self._open("rough")[rows] = True
+        self._close("rough")
+
+    def _open(self, name: str) -> Tensor:
+        """A part to write into; remembers if it is not as it was left."""
+        tensor, version = self._seen[name]
+        if getattr(self, name) is not tensor or tensor._version != version:
+            self._foreign = self._foreign or name
+        return tensor
+
+    def _close(self, name: str) -> None:
+        tensor = self._seen[name][0] if name in self._seen else getattr(self, name)
+        self._seen[name] = (tensor, tensor._version)
 
     def component(self, name: str) -> int:
         """The number that stands for `name` in `by`."""
@@ -197,7 +236,7 @@ class Trial:
         leave the ball and are never remembered; a randomised victim draws the same for all. Bounded memory.
         """
         k, values = len(directions), delta.new_empty(len(self), len(directions))
-        self._count(self.memory.forwards, k)
+        self._count("forwards", k)
         draws = self._next_draws()
         with torch.no_grad():
             for rows in chunks(torch.arange(len(self), device=delta.device), (k, *self.shape)):
@@ -228,7 +267,7 @@ class Trial:
             logits = self._ask(point)
             value = loss(logits, self.aim)
             gradient = _gradient(value.sum(), point)
-        self._count(self.memory.gradients)
+        self._count("gradients")
         return self._see(logits.detach(), delta, "first"), Slope(value.detach(), self._finite(gradient))
 
     def logits(self, delta: Tensor) -> Tensor:
@@ -263,7 +302,7 @@ class Trial:
             if not self.gradients_allowed:
                 raise ContractError("an attack with access 'score'", "no autograd through the victim", "one")
             x.register_hook(self._given)
-        self._count(self.memory.forwards)
+        self._count("forwards")
         logits = self._mean(x, self.batch, self._next_draws())
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             logits = logits + 0.0 * x.flatten(1).sum(1, keepdim=True)  # a gradient of 0 where there is none
@@ -271,7 +310,7 @@ class Trial:
 
     def _given(self, gradient: Tensor) -> Tensor:
         """What a foreign loop gets for a gradient that it asked for."""
-        self._count(self.memory.gradients)
+        self._count("gradients")
         return self._finite(gradient)
 
     def _finite(self, gradient: Tensor) -> Tensor:
@@ -279,11 +318,11 @@ class Trial:
         if isfinite(float(gradient.sum())):
             return gradient
         odd = ~torch.isfinite(gradient).flatten(1).all(1)
-        self.memory.rough[self.rows[odd]] = True
+        self.memory.roughen(self.rows[odd])
         return gradient.nan_to_num(0.0, HUGE, -HUGE)
 
     def _ask(self, delta: Tensor) -> Tensor:
-        self._count(self.memory.forwards)
+        self._count("forwards")
         return self._mean(self.batch.x + delta, self.batch, self._next_draws())
 
     def _mean(self, x: Tensor, batch: Batch, draws: Sequence[Keyed]) -> Tensor:
@@ -298,10 +337,10 @@ class Trial:
         self.memory.draw += self.draws
         return [self.rng.at(number) for number in range(self.memory.draw - self.draws + 1, self.memory.draw + 1)]
 
-    def _count(self, what: Tensor, times: int = 1) -> None:
+    def _count(self, what: Literal["forwards", "gradients"], times: int = 1) -> None:
         """Add the samples of `times` answers, every draw of them, unless nobody watches."""
         if self.watch != "never":
-            what.index_add_(0, self.rows, torch.full_like(self.rows, times * self.draws))
+            self.memory.add(what, self.rows, times * self.draws)
 
     def _see(self, logits: Tensor, delta: Tensor, watch: Watch) -> Tensor:
         """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
@@ -313,10 +352,7 @@ class Trial:
             at = at[self.ball[at].contains(delta[at])]
             hit = torch.zeros_like(hit).index_fill(0, at, True)
             at = at[~self.memory.fell[self.rows[at]]]
-            rows = self.rows[at]
-            self.memory.fell[rows] = True
-            self.memory.delta[rows] = delta[at]
-            self.memory.by[rows] = self.memory.component(self.by)
+            self.memory.remember(self.rows[at], delta[at], self.by)
         return hit
 
 

@@ -51,14 +51,14 @@ class Victim:
     def logits(self, x: Tensor, batch: Batch, rng: Keyed) -> Tensor:
         """Logits (n, classes) of `x` in place of `batch.x`; `rng` is used by a randomised module only.
 
-        Raises ContractError where the module returns something else.
+        The module gets copies: it may work in place on its input. Raises ContractError where it returns something else.
         """
-        return read_logits(self.output(x, batch, rng), x, self.classes, self.name)
+        return read_logits(self.output(x.clone(), batch, rng), x, self.classes, self.name)
 
     def output(self, x: Tensor, batch: Batch, rng: Keyed) -> object:
         """What the module itself returns for `x`, or for what stands for a tensor, such as an interval."""
-        args = (x, batch.mask) if self.takes_mask else (x,)
-        return self.module(*args, rng=rng, ids=batch.ids) if self.takes_rng else self.module(*args)
+        args = (x, batch.mask.clone()) if self.takes_mask else (x,)
+        return self.module(*args, rng=rng, ids=batch.ids.clone()) if self.takes_rng else self.module(*args)
 
     def answers(self, x: Tensor, batch: Batch, rng: Keyed, draws: int = 15) -> Tensor:
         """What the class is read from, (n, classes): the logits; of a randomised module the votes of `draws` draws.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,9 +16,11 @@ from torch.nn import Module
 from ecgbench.cell import Cell, Identity, alike, victim_identity
 from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError
+from ecgbench.guard import guarded, named
 from ecgbench.interfaces import Defense
 from ecgbench.journal import Note
 from ecgbench.keyed import Keyed
+from ecgbench.lending import tensors, unlabelled, unwritten
 from ecgbench.stages import Recordings, Stages
 from ecgbench.store import Store, StoredJournal, key_of, pack_tensors
 from ecgbench.training import BF16, CURVE
@@ -100,14 +104,14 @@ class Victims:
             self._said.add(key)
 
     def _train(self, cell: Cell, defense: Defense, journal: StoredJournal) -> dict[str, bytes]:
-        task, rng = self._blind(cell), Keyed(("train", cell.seed))
-        module = self._blank(cell, defense)
+        module, rng = self._blank(cell, defense), Keyed(("train", cell.seed))
         base = None if defense.base is None else self.get(cell, defense.base)
-        if base is not None:
-            module = defense.wrap(base.victim.module.requires_grad_(True), task)
-        journal.start()
-        trained = defense.fit(module.to(self.device), task, rng, journal).eval()
-        seconds = journal.seconds
+        with self.recordings.lending(cell.dataset, defense), self._lent(cell, defense) as task:
+            if base is not None:
+                module = defense.wrap(base.victim.module.requires_grad_(True), task)
+            journal.start()
+            trained = defense.fit(module.to(self.device), task, rng, journal).eval()
+            seconds = journal.seconds
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)
         kept = journal.kept() or {}
@@ -121,12 +125,19 @@ class Victims:
 
     def _blank(self, cell: Cell, defense: Defense) -> Module:
         """The cell's architecture under `defense`, untrained."""
-        return architecture(cell.model, defense, self._blind(cell), cell.seed)
+        with self._lent(cell, cell.model if type(defense).wrap is Defense.wrap else named(cell.model, defense)) as task:
+            return architecture(cell.model, defense, task, cell.seed)
 
-    def _blind(self, cell: Cell) -> Task:
-        """The task as model and defense see it: no test sample, so that none can be looked up."""
+    @contextmanager
+    def _lent(self, cell: Cell, who: object) -> Iterator[Task]:
+        """The task as model and defense see it: no test sample, and no test label in memory, that could be looked up.
+
+        Raises ContractError where the plugin `who` writes into it or changes a setting of torch.
+        """
         task = self.recordings.task(cell.dataset)
-        return replace(task, test=task.test[:0])
+        blind = task.blind()
+        with guarded(who), unlabelled(task.test.y), unwritten(who, tensors(blind)):
+            yield blind
 
     def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
         """What is kept is what was trained: the weights in a fresh architecture give the same logits.
@@ -138,8 +149,10 @@ class Victims:
             rebuilt.load_state_dict(load(weights))
         except RuntimeError as fault:
             raise ContractError(defense, "weights that fit wrap(build(task))", str(fault).splitlines()[0]) from None
-        rows = self.recordings.task(cell.dataset).test[:16].to(self.device)
-        once, again, other = (_logits(module, rows) for module in (trained, trained, rebuilt.to(self.device)))
+        task = self.recordings.task(cell.dataset)
+        with guarded(cell.model), unlabelled(task.test.y):
+            rows = task.test[:16].to(self.device)
+            once, again, other = (_logits(module, rows) for module in (trained, trained, rebuilt.to(self.device)))
         if torch.equal(once, again) and not torch.equal(once, other):
             raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 from fakes.table import FAKES, FILES, HONEST, STRONG, Bed
-from problems import Written, generators, linear_problem, random_mlp, small_network, task_of
+from problems import Written, generators, linear_problem, random_mlp, small_network, task_of, thresholds
 from torch import Tensor
 from torch.nn import BatchNorm1d, Module, Sequential
 
@@ -24,6 +24,7 @@ from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
 from ecgbench.sweep import Sweep
 from ecgbench.threat import Norm, Threat
+from ecgbench.trial import Trial
 from ecgbench.victim import Victim, frozen
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
@@ -258,6 +259,29 @@ def test_too_few_steps_are_NOTCONV() -> None:  # noqa: N802
     task, module = trained()
     found = audited(sweep_of(PGD(steps=2, rel_step=0.25, loss="margin"), frozen(module), task, eps=0.8))
     assert found["NOTCONV"].raised and found["NOTCONV"].effect > 0.02
+
+
+@dataclass(frozen=True)
+class Creeping(Attack):
+    """Goes 0.01 a step, with `doubled` twice as far when it is asked for twice the steps."""
+
+    access: ClassVar[Literal["gradient", "score"]] = "score"
+    steps: int = 10
+    doubled: bool = True
+
+    def longer(self) -> Attack:
+        return replace(self, steps=2 * self.steps) if self.doubled else self
+
+    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+        return trial.ball.project(torch.full_like(trial.batch.x, 0.01 * self.steps))
+
+
+@pytest.mark.parametrize("doubled", [True, False])
+def test_NOTCONV_is_what_twice_the_steps_find(doubled: bool) -> None:  # noqa: N802
+    """From 0 again, so that a fresh start alone finds nothing: samples fall at 0.15, ten steps reach 0.1."""
+    samples, victim = thresholds([0.15] * 10 + [9.0] * 10)
+    check = audited(sweep_of(Creeping(doubled=doubled), victim, task_of(samples, 2)))["NOTCONV"]
+    assert check.raised == doubled and check.effect == pytest.approx(0.5 * doubled)
 
 
 def test_logits_on_a_grid_are_beaten_by_a_walk_without_gradients() -> None:

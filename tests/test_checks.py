@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from problems import Wavering, Written, generators, linear_problem, random_mlp, small_network, task_of
+from problems import Wavering, Written, generators, linear_problem, random_mlp, small_network, task_of, thresholds
 from torch import Tensor
 from torch.nn import BatchNorm1d, Dropout, Flatten, Module, Sequential
 
 from ecgbench.checks import Check, Examination
 from ecgbench.data import Samples, Task
+from ecgbench.effect import EFFECT, Aftermath
 from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
@@ -240,6 +241,23 @@ def test_a_randomised_victim_is_judged_by_most_of_its_draws() -> None:
     samples = Samples.of(torch.full((300, 1, 4), 0.05), torch.zeros(300, dtype=torch.int64))
     found = examined(sweep_of(Identity(), task_of(samples, 2), Victim(Wavering())), 0.1)
     assert found["RANDOM"].raised and not found["NOISE"].raised and not found["LOSS"].raised
+
+
+@pytest.mark.parametrize("fallen", [0, 1, 2])
+@pytest.mark.parametrize("heavy", [1.0, 3.0])
+def test_one_sample_alone_raises_nothing(fallen: int, heavy: float) -> None:
+    """Of few samples one is more than half a point, and may be chance; the heaviest says how much one is."""
+    samples, victim = thresholds([0.05] * fallen + [9.0] * (20 - fallen))
+    weight = torch.ones(20)
+    weight[-1] = heavy
+    sweep = sweep_of(Identity(), task_of(replace(samples, weight=weight), 2), victim)
+    after = Aftermath(sweep, sweep.run(Journal()), GRID[0])
+    check = after.lowered(
+        "TRIED", lambda trial, _: trial.look(trial.ball.high.expand(trial.batch.x.shape)), "all of it"
+    )
+    assert check.effect == pytest.approx(fallen / (19 + heavy))
+    assert check.threshold == pytest.approx(heavy / (19 + heavy)) and check.threshold > EFFECT
+    assert check.raised == (fallen > heavy)
 
 
 def test_a_sample_counts_by_its_weight() -> None:

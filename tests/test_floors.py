@@ -16,8 +16,8 @@ from ecgbench.sources import NUMERIC
 
 FLOORS = (
     {"errors", "keyed", "parameters"},
-    {"data", "threat", "dataroot", "outcomes", "journal"},
-    {"outputs", "fingerprint", "victim", "precision", "trial", "losses", "interfaces", "hookspecs"},
+    {"data", "threat", "dataroot", "outcomes", "journal", "guard"},
+    {"outputs", "fingerprint", "victim", "precision", "trial", "lending", "losses", "interfaces", "hookspecs"},
     {
         *("training", "descent", "feasibility", "sweep", "uncertainty", "metrics", "fetch"),
         *("effect", "chance", "checks", "planted", "audit", "deltas"),

@@ -26,6 +26,14 @@ def test_the_worst_case_is_taken_sample_by_sample():
     assert standing.clean.mean == 1.0
 
 
+def test_the_clean_prediction_is_the_worst_over_all_attacks_too():
+    """A randomised victim is asked anew in every run."""
+    one, other = made_up(["0", "0"], clean="0"), made_up(["1", "1"], clean="1")
+    standing = only(row(one, attack="a"), row(other, attack="b"))
+    assert standing.clean.mean == 0.8  # 0.9 in each run alone
+    assert worst_case([("a", one), ("b", other)], [0.1]).correct.tolist() == [False, False, *[True] * 8]
+
+
 def test_the_interval_belongs_to_the_worst_case():
     standing = only(row(made_up(["01", "0"]), attack="a"), row(made_up(["23", "0"]), attack="b"))
     both = summarize(made_up(["0123", "0"]), CLASSES, skip_unpredicted=False)

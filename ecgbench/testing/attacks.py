@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ecgbench.interfaces import Attack, Defense
+from ecgbench.lending import batch_change, module_change
 from ecgbench.losses import margin
 from ecgbench.testing.problem import ROWS
 from ecgbench.testing.promise import Promise, examine, odd, unfit_everywhere, value
 from ecgbench.testing.runs import AttackCase, Run
 from ecgbench.testing.tasks import SHAPES
-from ecgbench.testing.traces import batch_change, fresh_generators, module_change
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.threat import TOLERANCE
 
 CLOSE = 1e-6  # between a row's perturbations in different batches

@@ -16,9 +16,10 @@ from ecgbench.data import Samples, Task
 from ecgbench.dataroot import DataRoot, Remote
 from ecgbench.errors import DataError
 from ecgbench.interfaces import Dataset, Defaults
+from ecgbench.lending import batch_change
 from ecgbench.sweep import check_grid
 from ecgbench.testing.promise import Promise, examine, odd, value
-from ecgbench.testing.traces import batch_change, fresh_generators
+from ecgbench.testing.traces import fresh_generators
 
 PARTS = ("train", "val", "test")
 

@@ -18,11 +18,12 @@ from ecgbench.data import Task
 from ecgbench.interfaces import Defense, Model
 from ecgbench.journal import Epoch, Journal, Progress, State
 from ecgbench.keyed import Keyed
+from ecgbench.lending import batch_change, same
 from ecgbench.store import pack_tensors
 from ecgbench.testing.datasets import PARTS
 from ecgbench.testing.promise import Promise, examine, odd, value
 from ecgbench.testing.tasks import SmallModel, small_task
-from ecgbench.testing.traces import batch_change, fresh_generators, same
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.victim import Victim
 
 ROWS = 8
@@ -101,7 +102,7 @@ class DefenseCase:
 
     def fit(self, diary: Diary | None = None, salt: int = 0) -> Fit:
         """Train as the host does, on a copy of the task; `salt` sets the global generators."""
-        module, task, diary = self.begun(self.plugin), _copied(self.task), diary or Diary()
+        module, task, diary = self.begun(self.plugin), _copied(self.blind), diary or Diary()
         state = deepcopy(module.state_dict())
         with fresh_generators(salt) as moved:
             trained = self.plugin.fit(module, task, RNG, diary)
@@ -114,11 +115,11 @@ class DefenseCase:
             return module
         name = repr(defense.base)
         if name not in self.bases:
-            fitted = defense.base.fit(self.begun(defense.base), _copied(self.task), RNG, Diary())
+            fitted = defense.base.fit(self.begun(defense.base), _copied(self.blind), RNG, Diary())
             self.bases[name] = fitted.state_dict()
         base = self.blank(defense.base)
         base.load_state_dict(self.bases[name])
-        return defense.wrap(base, self.task)
+        return defense.wrap(base, self.blind)
 
     def blank(self, defense: Defense) -> Module:
         """The architecture, freshly initialised."""
@@ -126,7 +127,12 @@ class DefenseCase:
             return defense.wrap(self.blank(defense.base), self.task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return defense.wrap(self.model.build(self.task), self.task)
+            return defense.wrap(self.model.build(self.blind), self.blind)
+
+    @property
+    def blind(self) -> Task:
+        """The task as the host hands it out: without test samples."""
+        return self.task.blind()
 
 
 def interface(case: DefenseCase) -> str | None:
@@ -156,7 +162,7 @@ def answers(case: DefenseCase) -> str | None:
 def untouched(case: DefenseCase) -> str | None:
     """The task's tensors left as they were."""
     for part in PARTS:
-        change = batch_change(getattr(case.fitted.task, part), getattr(case.task, part))
+        change = batch_change(getattr(case.fitted.task, part), getattr(case.blind, part))
         if change:
             return f"{change} in {part}"
     return None

@@ -16,10 +16,11 @@ from torch.nn import Module
 from ecgbench.data import Batch, Task
 from ecgbench.interfaces import Model
 from ecgbench.keyed import Keyed
+from ecgbench.lending import module_change
 from ecgbench.store import pack_tensors
 from ecgbench.testing.promise import Promise, examine, odd, unfit_everywhere, value
 from ecgbench.testing.tasks import SHAPES, small_task
-from ecgbench.testing.traces import fresh_generators, module_change
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.victim import Victim
 
 CLOSE = 1e-5  # between a row's logits in different batches, relative to logits above 1
@@ -56,10 +57,10 @@ class ModelCase:
         return [(task, Victim(self.build(task).eval())) for task in self.tasks]
 
     def build(self, task: Task, seed: int = 0) -> Module:
-        """A fresh module, as the host makes it."""
+        """A fresh module, as the host makes it: of a task without test samples."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.plugin.build(task)
+            return self.plugin.build(task.blind())
 
 
 def interface(case: ModelCase) -> str | None:
@@ -89,7 +90,7 @@ def steady(case: ModelCase) -> str | None:
 
 
 def logits(case: ModelCase) -> str | None:
-    """Finite float32 logits of shape (n, classes), for one row as for many."""
+    """Finite float32 logits of shape (n, classes), no probabilities, for one row as for many."""
     for task, victim in case.built:
         for rows in (ROWS, 1):
             got = _ask(victim, task.test[:rows])
@@ -97,6 +98,8 @@ def logits(case: ModelCase) -> str | None:
                 return f"{tuple(got.shape)} {got.dtype} for {rows} rows and {len(task.classes)} classes"
             if not bool(got.isfinite().all()):
                 return "NaN or infinity"
+            if bool((got >= 0).all()) and bool(((got.sum(1) - 1).abs() <= CLOSE).all()):
+                return "probabilities: leave out the softmax at the end"
     return None
 
 

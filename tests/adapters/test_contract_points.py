@@ -19,9 +19,10 @@ from ecgbench.data import Samples
 from ecgbench.errors import ContractError
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
+from ecgbench.lending import module_change
 from ecgbench.sweep import Sweep
 from ecgbench.testing.problem import Problem
-from ecgbench.testing.traces import fresh_generators, module_change
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.threat import Norm, Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, frozen

@@ -12,8 +12,9 @@ from foreign_names import AIMED, REFUSED, RUN, SHAPES
 from foreign_world import RANGE, RNG, attack, catalog, free_rows, mild, trial_of
 
 from ecgbench.interfaces import Attack
+from ecgbench.lending import module_change
 from ecgbench.testing.problem import Problem
-from ecgbench.testing.traces import fresh_generators, module_change
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.threat import Norm
 
 LIBRARIES = ("torchattacks", "foolbox", "art")

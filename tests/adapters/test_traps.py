@@ -15,12 +15,13 @@ from torch.nn import Module
 from ecgbench.data import Samples
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
+from ecgbench.lending import module_change
 from ecgbench.outcomes import Outcomes
 from ecgbench.selector import identity
 from ecgbench.sweep import Protocol, Sweep
 from ecgbench.testing import LinearVictim
 from ecgbench.testing.problem import Problem, critical_size
-from ecgbench.testing.traces import fresh_generators, module_change
+from ecgbench.testing.traces import fresh_generators
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
 from ecgbench.victim import Victim, frozen

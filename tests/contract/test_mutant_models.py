@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import BatchNorm1d, Flatten, Linear, Module, Sequential, init
+from torch.nn import BatchNorm1d, Flatten, Linear, Module, Sequential, Softmax, init
 
 from ecgbench.data import Task
 from ecgbench.interfaces import Model
@@ -48,6 +48,20 @@ class Wordy(SmallModel):
 
     def build(self, task: Task) -> Module:
         return Sequential(Flatten(), Linear(prod(task.shape), len(task.classes) + 1))
+
+
+class Probable(SmallModel):
+    """Shows probabilities."""
+
+    def build(self, task: Task) -> Module:
+        return Sequential(super().build(task), Softmax(1))
+
+
+class Peeking(SmallModel):
+    """Reads the first test sample, which no run shows."""
+
+    def build(self, task: Task) -> Module:
+        return Sequential(Flatten(), Linear(task.test.x[0].numel(), len(task.classes)))
 
 
 class _Outer(Module):
@@ -146,7 +160,9 @@ class NumpyWeights(SmallModel):
         (Choosy(), "interface"),
         (Settable(), "value"),
         (Precise(), "parameters"),
+        (Peeking(), "parameters"),
         (Wordy(), "logits"),
+        (Probable(), "logits"),
         (TrainModeNorm(), "steady"),
         (Guessing(), "deterministic"),
         (Centred(), "rowwise"),
