@@ -1,12 +1,10 @@
-"""Torch as results are made under it: settings that act on all code of a process, generators, and the device."""
+"""Torch as results are made under it: settings that act on all code of a process, and the device."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import torch
 
 from ecgbench.errors import EcgbenchError
@@ -40,19 +38,6 @@ def default_dtype(kind: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """The global generators of torch, numpy and Python are afterwards as they were."""
-    states = np.random.get_state(), random.getstate()
-    cuda = torch.cuda.is_initialized()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
-        try:
-            yield
-        finally:
-            np.random.set_state(states[0])
-            random.setstate(states[1])
 
 
 def find_device(given: str | int | torch.device) -> torch.device:

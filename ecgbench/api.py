@@ -13,13 +13,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ecgbench.ambient import find_device, generators_kept, standard_settings
+from ecgbench.ambient import find_device, standard_settings
 from ecgbench.bench import Bench
 from ecgbench.borrowed import borrowed
 from ecgbench.catalog import Catalog, discover
 from ecgbench.cell import Cell
 from ecgbench.dataroot import DataRoot
 from ecgbench.errors import EcgbenchError
+from ecgbench.guard import generators_kept
 from ecgbench.interfaces import Attack
 from ecgbench.journal import Journal, Progress
 from ecgbench.judging import Question, judged, several, signals_and_labels, task_of

@@ -164,14 +164,24 @@ def _put_back(settings: Sequence[Setting], before: Sequence[Any]) -> list[str]:
 def apart() -> Iterator[None]:
     """Run a whole cell: what is written to stdout goes to stderr; generators and `SLOW` settings are put back."""
     before = [setting.get() for setting in SLOW]
+    with generators_kept(), _stdout_on_stderr():
+        try:
+            yield
+        finally:
+            _put_back(SLOW, before)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """The global generators of torch, numpy and Python are afterwards as they were."""
     states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]), _stdout_on_stderr():
+    cuda = torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
         try:
             yield
         finally:
             np.random.set_state(states[0])
             random.setstate(states[1])
-            _put_back(SLOW, before)
 
 
 @contextmanager
