@@ -32,7 +32,7 @@ from ecgbench.dataroot import DataRoot
 from ecgbench.deltas import Deltas, perturbed
 from ecgbench.errors import DataError, EcgbenchError
 from ecgbench.feasibility import check_feasible
-from ecgbench.guard import apart, guarded, named
+from ecgbench.guard import apart, guarded, heard, named
 from ecgbench.interfaces import Dataset, Defense
 from ecgbench.journal import Note, Progress
 from ecgbench.keyed import Keyed
@@ -88,7 +88,7 @@ class Bench:
     @cached_property
     def stages(self) -> Stages:
         """What is kept."""
-        return Stages(self.store, self.tell, self.retrain)
+        return Stages(self.store, heard(self.tell), self.retrain)
 
     @cached_property
     def recordings(self) -> Recordings:
@@ -128,13 +128,13 @@ class Bench:
             return unscored(self._parts(cell), "failed", str(fault))
         except BaseException as fault:  # a plugin may raise anything; its cell failed, the others go on
             words = " ".join(f"{type(fault).__name__}: {fault}".split())
-            self.tell(Note(f"a cell failed: {words}"))
+            self.stages.tell(Note(f"a cell failed: {words}"))
             return unscored(self._parts(cell), "failed", words)
         if cell.keep_deltas and record.status == "ok":
             try:
                 self.deltas_of(cell)
             except Exception as fault:  # the record stands, whatever the plugin does when it is asked again
-                self.tell(Note(f"no deltas of {record.key[:12]}: {' '.join(str(fault).split())}"))
+                self.stages.tell(Note(f"no deltas of {record.key[:12]}: {' '.join(str(fault).split())}"))
         return record
 
     def outcomes_of(self, record: Record) -> Outcomes | None:
@@ -154,8 +154,9 @@ class Bench:
 
         def keep(_: StoredJournal) -> dict[str, bytes]:
             made = self.stages.made("outcomes", identities["outcomes"], lambda journal: self._attack(cell, journal))
-            sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
-            found = perturbed(sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.keep_deltas)
+            with self._lending(cell):
+                sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
+                found = perturbed(sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.keep_deltas)
             return {"deltas.npz": pack_arrays(found.arrays())}
 
         return Deltas.from_arrays(unpack_arrays(self.stages.made("deltas", identities["deltas"], keep)["deltas.npz"]))
@@ -177,6 +178,10 @@ class Bench:
 
     def identities(self, cell: Cell) -> dict[str, Identity]:
         """What each stage of a cell is made of, by the stage's name in the store; victims as they will be used."""
+        with guarded(_who(cell)):
+            return self._identities(cell)
+
+    def _identities(self, cell: Cell) -> dict[str, Identity]:
         outcomes = outcomes_identity(cell, self.recordings.digest(cell.dataset))
         for role in ("victim", "source"):
             if outcomes[role] is not None:
@@ -231,7 +236,8 @@ class Bench:
             return record
         parts, task = self._parts(cell), self._met(cell)
         check_feasible(cell.threat, task, cell.epsilons)
-        unfit = cell.unfit(task)
+        with guarded(_who(cell)):
+            unfit = cell.unfit(task)
         if unfit is not None:
             return unscored(parts, "skipped", unfit)
         made = self._made(cell, identities)
@@ -274,8 +280,7 @@ class Bench:
     @contextmanager
     def _lending(self, cell: Cell) -> Iterator[None]:
         """The plugins of a cell at work, in a stage of its own; ContractError where they leave something changed."""
-        plugins = (cell.attack, cell.defense, cell.model)
-        with guarded(named(*plugins)), self.recordings.lending(cell.dataset, *plugins):
+        with guarded(_who(cell)), self.recordings.lending(cell.dataset, _who(cell)):
             yield
 
     def _met(self, cell: Cell) -> Task:
@@ -303,7 +308,12 @@ class Bench:
         now = versions()
         other = [f"{name} {made.get(name)} (now {now[name]})" for name in now if made.get(name) != now[name]]
         if other:
-            self.tell(Note(f"record {record.key[:12]} was made with {', '.join(other)}."))
+            self.stages.tell(Note(f"record {record.key[:12]} was made with {', '.join(other)}."))
+
+
+def _who(cell: Cell) -> str:
+    """The plugins of a cell of which one is at fault."""
+    return named(cell.attack, cell.defense, cell.model)
 
 
 def _score(parts: Parts, task: Task, identities: Mapping[str, Identity], made: Mapping[str, bytes]) -> dict[str, bytes]:

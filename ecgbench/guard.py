@@ -13,9 +13,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ import torch
 from ecgbench.errors import ContractError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Heard = TypeVar("Heard")
 TINY = sys.float_info.min
 MODES: list[torch.inference_mode] = []  # put back after a plugin; each ends with its object
 
@@ -164,7 +165,7 @@ def _put_back(settings: Sequence[Setting], before: Sequence[Any]) -> list[str]:
 def apart() -> Iterator[None]:
     """Run a whole cell: what is written to stdout goes to stderr; generators and `SLOW` settings are put back."""
     before = [setting.get() for setting in SLOW]
-    with generators_kept(), _stdout_on_stderr():
+    with generators_kept(), STDOUT.moved():
         try:
             yield
         finally:
@@ -184,21 +185,75 @@ def generators_kept() -> Iterator[None]:
             random.setstate(states[1])
 
 
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """For writes to `sys.stdout` and to the file descriptor, by C code or a child process; both come back if closed."""
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stdout.flush()
-    kept = []
-    with suppress(OSError):  # a process without them has nothing to spoil
-        kept = [(number, os.dup(number)) for number in (1, 2)]
-        os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
+class _Stdout:
+    """Where stdout leads: to stderr while any cell runs, `sys.stdout` and the file descriptor alike.
+
+    The first that enters moves it, the last that leaves puts it back, so that runs in several threads do not mix it up.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.RLock(), 0
+        self._stream: TextIO | None = None
+        self._kept: dict[int, int] = {}
+
+    @contextmanager
+    def moved(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._move()
+            self._inside += 1
+        try:
             yield
-    finally:
-        with suppress(OSError, ValueError, AttributeError):
-            sys.__stdout__.flush()  # type: ignore[union-attr]  # where a plugin wrote round the redirection
-        for number, copy in kept:
-            os.dup2(copy, number)
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._put_back()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """As it was before the first cell."""
+        with self._lock:
+            if not self._inside:
+                yield
+                return
+            self._put_back()
+            try:
+                yield
+            finally:
+                self._move()
+
+    def _move(self) -> None:
+        self._stream = sys.stdout
+        _flush(self._stream)
+        with suppress(OSError):  # a process without them has nothing to spoil
+            self._kept = {number: os.dup(number) for number in (1, 2)}
+            os.dup2(2, 1)
+        sys.stdout = sys.stderr
+
+    def _put_back(self) -> None:
+        _flush(sys.__stdout__)  # where a plugin wrote round the redirection
+        sys.stdout = self._stream
+        for number, copy in self._kept.items():
+            os.dup2(copy, number)  # also where a plugin closed it
             os.close(copy)
+        self._kept = {}
+
+
+STDOUT = _Stdout()
+
+
+def heard(tell: Callable[[Heard], None]) -> Callable[[Heard], None]:
+    """`tell` as it works outside of `apart`: what it prints reaches stdout."""
+
+    def outside(progress: Heard) -> None:
+        with STDOUT.in_place():
+            tell(progress)
+            _flush(sys.stdout)
+
+    return outside
+
+
+def _flush(stream: TextIO | None) -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        stream.flush()  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from ecgbench.cell import Identity
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, digest
 from ecgbench.errors import ContractError, DataError, EcgbenchError
-from ecgbench.guard import guarded, named
+from ecgbench.guard import guarded
 from ecgbench.interfaces import Dataset
 from ecgbench.journal import Progress
 from ecgbench.lending import AS_LENT, tensors
@@ -81,8 +81,8 @@ class Recordings:
         return self._tasks[dataset][0]
 
     @contextmanager
-    def lending(self, dataset: Dataset, *plugins: object) -> Iterator[Task]:
-        """The loaded task while `plugins` work on it or beside it.
+    def lending(self, dataset: Dataset, who: object) -> Iterator[Task]:
+        """The loaded task while the plugins `who` work on it or beside it.
 
         Raises ContractError, and forgets the task, where one of its values is another one afterwards.
         """
@@ -94,7 +94,7 @@ class Recordings:
             if written:
                 del self._tasks[dataset]
         if written:
-            raise ContractError(named(*plugins), AS_LENT, "another value in the samples of the task")
+            raise ContractError(who, AS_LENT, "another value in the samples of the task")
 
 
 def fingerprint(task: Task) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from ecgbench.catalog import Catalog
 from ecgbench.cell import Cell
 from ecgbench.errors import EcgbenchError, UnknownNameError
+from ecgbench.guard import apart
 from ecgbench.parameters import MisfitError, Parameterised, Reader
 from ecgbench.sweep import check_grid
 
@@ -146,6 +147,11 @@ def _whole(value: object, name: str) -> int:
 
 def unfold(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
     """Every cell of the grids, in order, each once. Raises EcgbenchError for a selector that does not resolve."""
+    with apart():
+        return _unfolded(grids, catalog)
+
+
+def _unfolded(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
     cells: dict[Cell, None] = {}
     for grid in grids:
         axes = (grid.model, grid.dataset or ("",), grid.defense, grid.attack, grid.threat or ("",), grid.seed)

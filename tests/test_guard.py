@@ -8,13 +8,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 import torch
 
 from ecgbench.errors import ContractError
-from ecgbench.guard import SETTINGS, SLOW, apart, guarded
+from ecgbench.guard import SETTINGS, SLOW, apart, guarded, heard
 
 
 def _mkldnn() -> None:
@@ -116,6 +117,41 @@ def test_nothing_that_a_cell_writes_reaches_stdout(capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert out == "before\nafter\n"
     assert {"printed", "written", "round"} <= set(err.split())
+
+
+def test_who_listens_to_a_run_prints_as_ever(capfd: pytest.CaptureFixture[str]) -> None:
+    def tell(progress: int) -> None:
+        sys.stdout.write(f"told {progress}\n")
+
+    with apart(), apart():
+        sys.stdout.write("spoilt\n")
+        heard(tell)(1)
+        sys.stdout.write("spoilt\n")
+        heard(tell)(2)
+    heard(tell)(3)
+    out, err = capfd.readouterr()
+    assert out == "told 1\ntold 2\ntold 3\n" and err == "spoilt\nspoilt\n"
+
+
+def test_two_threads_put_stdout_back_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first to enter is the first to leave: its end must not leave the other one's stderr in stdout's place."""
+    entered, left = Event(), Event()
+
+    def other() -> None:
+        with apart():
+            entered.set()
+            left.wait(10)
+
+    thread = Thread(target=other)
+    with apart():
+        thread.start()
+        entered.wait(10)
+    left.set()
+    thread.join()
+    sys.stdout.write("after\n")
+    sys.stdout.flush()
+    os.write(1, b"and after\n")
+    assert capfd.readouterr().out == "after\nand after\n"
 
 
 def test_a_closed_stdout_is_open_again(capfd: pytest.CaptureFixture[str]) -> None:

@@ -228,6 +228,17 @@ def test_a_training_that_writes_into_its_task_fails_and_the_next_has_the_samples
     assert figures(good) == honest[0]
 
 
+def test_a_setting_changed_while_a_cell_is_planned_is_the_plugins_fault(
+    honest: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a training begins: its weights would be kept."""
+    monkeypatch.setattr(Fitting, "unfit", lambda self, task: torch.set_default_dtype(torch.float64))
+    (bad,) = run(tmp_path, CELL)
+    monkeypatch.undo()
+    assert bad.status == "failed" and "the default dtype torch.float64" in str(bad.error)
+    assert list(map(figures, run(tmp_path, CELL))) == honest[:1]
+
+
 def test_what_a_hostile_attack_left_half_done_is_not_gone_on_from(tmp_path: Path) -> None:
     """The first size is finished and kept when the second one is spoiled."""
 
