@@ -29,7 +29,7 @@ from ecgbench.store import Store
 from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.sweep import STANDARD, Protocol
 from ecgbench.threat import Threat
-from ecgbench.zoo import CHECKPOINTS
+from ecgbench.zoo import checkpoints
 
 Words = str | Sequence[str]
 
@@ -52,15 +52,18 @@ def run(
     store: str | Path | None = None,
     device: str = "cpu",
     plugins: Sequence[str] = (),
+    leaderboard: str | Path | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> list[Record]:
     """Run a suite file, or the grid of all combinations of the selectors given; the records, in order.
 
     Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder; `audit` makes
-    the costly checks, too; `skip_bad_records` leaves out damaged recordings, named in the records. Raises
-    EcgbenchError for what cannot be planned; a cell that fails gives a record whose `status` says so.
+    the costly checks, too; `skip_bad_records` leaves out damaged recordings, named in the records; published victims of
+    `leaderboard` are used instead of a training. Raises EcgbenchError for what cannot be planned, DataError and
+    StoreError for recordings and a machine that do not let it run; a cell that fails gives a record whose `status`
+    says so.
     """
-    bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, tell=tell)
+    bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, leaderboard=leaderboard, tell=tell)
     if suite is not None:
         chosen = (model, attack, defense, dataset, threat, several(eps), seed, limit, protocol, audit)
         if chosen != ((), (), "none", (), (), (), 0, None, "standard", False):
@@ -137,13 +140,14 @@ def open_bench(
     store: str | Path | None,
     device: str,
     plugins: Sequence[str],
+    leaderboard: str | Path | None = None,
     tell: Callable[[Progress], None],
     say: Callable[[str], None] = lambda _: None,
     retrain: bool = False,
 ) -> Bench:
     """The bench of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records.
 
-    Published victims are looked for in the leaderboard of the working directory.
+    Published victims are looked for in `leaderboard`, see `zoo.checkpoints`.
     """
     home = home_folder() if store is None else Path(store)
     catalog = discover(tuple(plugins))
@@ -151,7 +155,8 @@ def open_bench(
         catalog.lookup("dataset", name)
     find_device(device)
     root = data_root({name: Path(place) for name, place in data.items()})
-    published = Store(CHECKPOINTS, say) if CHECKPOINTS.is_dir() else None
+    folder = checkpoints(leaderboard)
+    published = None if folder is None else Store(folder, say)
     kept = Store(home / "store", say)
     return Bench(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from traceback import format_exception
 from typing import Literal
 
 import msgspec
@@ -30,11 +31,11 @@ from ecgbench.checks import Check, Examination
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot
 from ecgbench.deltas import Deltas, perturbed
-from ecgbench.errors import DataError, EcgbenchError
+from ecgbench.faults import Fault
 from ecgbench.feasibility import check_feasible
 from ecgbench.guard import apart, guarded, heard, named
 from ecgbench.interfaces import Dataset, Defense
-from ecgbench.journal import Note, Progress
+from ecgbench.journal import Failed, Note, Progress
 from ecgbench.keyed import Keyed
 from ecgbench.outcomes import Outcomes
 from ecgbench.published import pack, pack_arrays, unpack, unpack_arrays
@@ -106,15 +107,22 @@ class Bench:
             return [self._planned(cell) for cell in cells]
 
     def find(self, cells: Iterable[Cell]) -> None:
-        """Look for all recordings before the first cell runs. Raises DataError where one is missing."""
-        with apart():
-            for cell in cells:
-                self.recordings.digest(cell.dataset)
+        """Look for all recordings before the first cell runs. Raises DataError where one is missing.
+
+        A dataset that fails otherwise fails its own cells, when they run.
+        """
+        for cell in cells:
+            try:
+                with apart():
+                    self.recordings.digest(cell.dataset)
+            except Exception as error:
+                self._raise_if_it_ends_the_run(error, cell)
 
     def execute(self, cell: Cell) -> Record:
         """One cell: its record, found or made. A fault of plugin or model becomes a failed record.
 
-        Raises DataError where recordings are missing or damaged: no cell on them can run.
+        Raises DataError where recordings are missing or damaged, StoreError where the machine does not let results
+        be kept: no cell has failed then.
         """
         with apart():
             return self._executed(cell)
@@ -122,20 +130,24 @@ class Bench:
     def _executed(self, cell: Cell) -> Record:
         try:
             record = self._record(cell)
-        except (DataError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
-        except EcgbenchError as fault:
-            return unscored(self._parts(cell), "failed", str(fault))
-        except BaseException as fault:  # a plugin may raise anything; its cell failed, the others go on
-            words = " ".join(f"{type(fault).__name__}: {fault}".split())
-            self.stages.tell(Note(f"a cell failed: {words}"))
-            return unscored(self._parts(cell), "failed", words)
+        except BaseException as error:  # a plugin may raise anything; its cell failed, the others go on
+            self._raise_if_it_ends_the_run(error, cell)
+            self.stages.tell(Failed("".join(format_exception(error))))
+            return unscored(self._parts(cell), "failed", Fault(error, cell, self.catalog).reason())
         if cell.keep_deltas and record.status == "ok":
             try:
                 self.deltas_of(cell)
-            except Exception as fault:  # the record stands, whatever the plugin does when it is asked again
-                self.stages.tell(Note(f"no deltas of {record.key[:12]}: {' '.join(str(fault).split())}"))
+            except Exception as error:  # the record stands, whatever the plugin does when it is asked again
+                self._raise_if_it_ends_the_run(error, cell)
+                self.stages.tell(Note(f"no deltas of {record.key[:12]}: {Fault(error, cell, self.catalog).reason()}"))
         return record
+
+    def _raise_if_it_ends_the_run(self, error: BaseException, cell: Cell) -> None:
+        end = Fault(error, cell, self.catalog).ends_run()
+        if end is not None:
+            raise end from (None if end is error else error)
 
     def outcomes_of(self, record: Record) -> Outcomes | None:
         """The outcomes that a record of this store was made from."""

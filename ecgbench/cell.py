@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from ecgbench.data import Task
-from ecgbench.interfaces import Attack, Dataset, Defense, Model
+from ecgbench.interfaces import Attack, Dataset, Defense, Model, returned
 from ecgbench.record import SCHEMA
 from ecgbench.selector import identity
 from ecgbench.sources import closure
@@ -46,9 +46,10 @@ class Cell:
     def unfit(self, task: Task) -> str | None:
         """Why the cell cannot run on its task; every defense that would be trained for it is asked."""
         trained = [one for start in (self.defense, self.attack.source) for one in _line(start)]
-        reasons = [self.model.unfit(task), *(defense.unfit(task) for defense in trained)]
-        reasons.append(self.attack.unfit(task, self.threat))
-        return next((reason for reason in reasons if reason is not None), None)
+        reasons: list[tuple[object, str | None]] = [(self.model, self.model.unfit(task))]
+        reasons += [(defense, defense.unfit(task)) for defense in trained]
+        reasons.append((self.attack, self.attack.unfit(task, self.threat)))
+        return next((returned(one, "unfit", reason, str) for one, reason in reasons if reason is not None), None)
 
 
 def _line(defense: Defense | None) -> Iterator[Defense]:
@@ -134,7 +135,7 @@ def record_identity(outcomes: str, checks: Sequence[str]) -> Identity:
 
 def sources(*values: object, extra: tuple[str, ...] = ()) -> Mapping[str, str]:
     """Digests of all source code that `values`, and the values nested in them, are made of."""
-    modules = {type(part).__module__ for value in values for part in _parts(value)}
+    modules = {type(part).__module__ for value in values for part in nested(value)}
     return _closure(tuple(sorted(modules | set(extra))))
 
 
@@ -144,15 +145,15 @@ def _closure(modules: tuple[str, ...]) -> Mapping[str, str]:
     return closure(modules, sys.path)
 
 
-def _parts(value: object) -> Iterator[object]:
+def nested(value: object) -> Iterator[object]:
     """A value and every dataclass value in its fields."""
     if isinstance(value, tuple):
         for item in value:
-            yield from _parts(item)
+            yield from nested(item)
     elif is_dataclass(value):
         yield value
         for field in fields(value):
-            yield from _parts(getattr(value, field.name))
+            yield from nested(getattr(value, field.name))
 
 
 def differences(now: Mapping[str, Any], then: Mapping[str, Any], path: str = "") -> list[str]:

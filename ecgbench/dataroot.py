@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecgbench.errors import DataError
+from ecgbench.errors import DataError, accessing
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,21 @@ class Remote:
     """Where a dataset is downloaded: a base address, and the file below it that lists SHA-256 sums.
 
     `folder` is the directory the files come to lie in, below the data root; `wanted` are the file endings
-    that are needed, "" for all.
+    that are needed, "" for all; no file is larger than `largest` bytes.
+
+    `content` is the `digest` of the recordings of this version, as they are known to whoever wrote the plugin: of the
+    files that the dataset reads by default, those whose names have the endings `pinned`. "" pins nothing: the server's
+    list of sums is believed. `newlines` are the line ends that text files are counted with, by ending of their names.
     """
 
     url: str
     folder: str
     sums: str = "SHA256SUMS.txt"
     wanted: tuple[str, ...] = ("",)
+    largest: int = 1 << 28
+    content: str = ""
+    pinned: tuple[str, ...] = ("",)
+    newlines: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class DataRoot:
     def array(self, name: str, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array `make()` gives, kept as one memory-mapped file under `name` and `key` (see `digest`).
 
-        Opened copy-on-write: whoever writes into it changes nothing on disk. Raises DataError where the cache
+        Opened copy-on-write: whoever writes into it changes nothing on disk. Raises StoreError where the cache
         cannot be written.
         """
         if self.cache is None:
@@ -70,30 +78,34 @@ class DataRoot:
         array = make()
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            aside.replace(path)
-        except OSError as error:
+            with accessing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with aside.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
+                aside.replace(path)
+        finally:
             with suppress(OSError):
                 aside.unlink()
-            reason = error.strerror or error
-            raise DataError(f"the cache {self.cache} cannot be written ({reason}).") from error
         return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
-def digest(files: Mapping[str, Path]) -> str:
-    """SHA-256 over names and contents, in the order of names. Raises DataError for a file nobody may read."""
+def digest(files: Mapping[str, Path], newlines: Iterable[tuple[str, bytes]] = ()) -> str:
+    """SHA-256 over names and contents, in the order of names. Raises DataError for a file nobody may read.
+
+    `newlines` are the line ends that text files are counted with, whatever they have, by ending of their names.
+    """
     total = hashlib.sha256()
     for name in sorted(files):
-        content = sha256(files[name])
-        total.update(f"{name}\0{content}\n".encode())
+        newline = next((newline for ending, newline in newlines if name.endswith(ending)), None)
+        total.update(f"{name}\0{sha256(files[name], newline)}\n".encode())
     return total.hexdigest()
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of one file. Raises DataError where it cannot be read."""
+def sha256(path: Path, newline: bytes | None = None) -> str:
+    """SHA-256 of one file, of a text file with the given line ends. Raises DataError where it cannot be read."""
     try:
+        if newline is not None:
+            return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", newline)).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -5,7 +5,9 @@ Every error carries the exit status of the process it ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -28,6 +30,7 @@ class ContractError(EcgbenchError):
 
     def __init__(self, who: object, expected: str, got: str) -> None:
         super().__init__(f"{who} broke its contract: expected {expected}, got {got}.")
+        self.who, self.expected, self.got = who, expected, got
 
 
 class NotInstalledError(EcgbenchError):
@@ -38,9 +41,43 @@ class NotInstalledError(EcgbenchError):
 
 
 class StoreError(EcgbenchError):
-    """Something kept on disk is not what was written there."""
+    """Something kept on disk is not what was written there, or the machine lets nobody read or write it.
+
+    It ends the run: no cell has failed.
+    """
 
     exit_code = 1
+
+
+_ROOM = "free some space, or keep results elsewhere (--store, $ECGBENCH_HOME)"
+_RIGHTS = "expected a place that may be written (--store, $ECGBENCH_HOME)"
+_NEXT_STEP = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOTDIR: "a file stands where a folder is needed: move it away",
+    errno.EEXIST: "a file stands where a folder is needed: move it away",
+    errno.EISDIR: "a folder stands where a file is needed: move it away",
+}
+
+
+def refused(path: object, fault: OSError, deed: str = "written") -> StoreError:
+    """What the machine does not allow, as the error that ends the run: which path, why, and the next step."""
+    step = _NEXT_STEP.get(fault.errno or 0, "what was finished is kept, and the same command goes on from there")
+    return StoreError(f"{fault.filename or path} cannot be {deed} ({fault.strerror or fault}); {step}.")
+
+
+@contextmanager
+def accessing(path: object, deed: str = "written") -> Iterator[None]:
+    """Turns an OSError inside into the StoreError of `path`."""
+    try:
+        yield
+    except OSError as fault:
+        raise refused(path, fault, deed) from fault
 
 
 class UnknownNameError(EcgbenchError):

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, Remote
+from ecgbench.errors import ContractError
 from ecgbench.journal import Journal
 from ecgbench.keyed import Keyed
 from ecgbench.parameters import Parameterised
@@ -22,6 +24,7 @@ from ecgbench.threat import Threat
 from ecgbench.trial import Trial
 
 Determinism = Literal["sample", "chunk", "none"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -141,3 +144,28 @@ class Attack(Parameterised, Protocol):
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
         """The perturbation delta (n, *shape) of every row, inside `trial.ball`; x + delta is adversarial."""
         ...
+
+
+def returned(plugin: object, deed: str, value: Any, kind: type[T]) -> T:
+    """`value`, which `plugin.deed` gave back. Raises ContractError unless it is a `kind`."""
+    if isinstance(value, kind):
+        return value
+    got = "None" if value is None else f"{type(value).__name__}"
+    raise ContractError(plugin, f"{deed} to return a {kind.__name__}", got)
+
+
+def delta_of(attack: Attack, trial: Trial, rng: Keyed) -> Tensor:
+    """The attack's delta for `trial`, (n, *shape) float32 as the signals are, without autograd.
+
+    Raises ContractError for anything else that it returns; nothing is cast.
+    """
+    delta, x = returned(attack, "perturb", attack.perturb(trial, rng), Tensor).detach(), trial.batch.x
+    for name in ("layout", "device", "dtype", "shape"):
+        expected, got = (_plain(getattr(tensor, name)) for tensor in (x, delta))
+        if got != expected:
+            raise ContractError(attack, f"a perturbation of {name} {expected}", got)
+    return delta
+
+
+def _plain(value: object) -> str:
+    return str(tuple(value)) if isinstance(value, torch.Size) else str(value).removeprefix("torch.")

@@ -36,7 +36,21 @@ class Note:
     text: str
 
 
-Progress = Epoch | Swept | Note
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A line that says that a long job begins, and why."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A cell failed; the traceback, many lines, for whoever wrote the plugin."""
+
+    traceback: str
+
+
+Progress = Epoch | Swept | Note | Started | Failed
 State = dict[str, Tensor]
 """Tensors by name; numbers travel as tensors of one element."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbench.errors import StoreError
+from ecgbench.errors import StoreError, accessing
 from ecgbench.outcomes import Outcomes
 from ecgbench.record import Record, read_record
 from ecgbench.store import write_file
@@ -103,14 +104,11 @@ def publish(record: Record, outcomes: Outcomes | None, folder: Path) -> Path:
     scored = [other for other in earlier if beside(other).is_file()]
     if content is None and scored:
         return scored[0]
-    if content is not None:
-        write_file(beside(path), content)
-    write_file(path, text)
-    if content is None:
-        beside(path).unlink(missing_ok=True)
-    for other in earlier:
-        other.unlink()
-        beside(other).unlink(missing_ok=True)
+    _write_pair(path, text, content)
+    with accessing(path.parent):
+        for other in earlier:
+            other.unlink()
+            beside(other).unlink(missing_ok=True)
     return path
 
 
@@ -153,6 +151,23 @@ def _packed(record: Record, outcomes: Outcomes | None) -> bytes | None:
     if found != stated:
         raise StoreError(f"record {record.key[:12]} was scored from outcomes {stated[:12]}; got {found[:12]}.")
     return content
+
+
+def _write_pair(path: Path, text: bytes, content: bytes | None) -> None:
+    """A record and what stands beside it, if anything; no half of a new pair is left where the second cannot be."""
+    fresh = not path.is_file()
+    try:
+        if content is not None:
+            write_file(beside(path), content)
+        write_file(path, text)
+        if content is None:
+            with accessing(path.parent):
+                beside(path).unlink(missing_ok=True)
+    except BaseException:
+        if fresh:
+            with suppress(OSError):
+                beside(path).unlink()
+        raise
 
 
 def _earlier(record: Record, path: Path) -> list[Path]:

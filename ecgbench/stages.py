@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ecgbench.cell import Identity
 from ecgbench.data import Task
 from ecgbench.dataroot import DataRoot, digest
 from ecgbench.errors import ContractError, DataError, EcgbenchError
 from ecgbench.guard import guarded
-from ecgbench.interfaces import Dataset
+from ecgbench.interfaces import Dataset, returned
 from ecgbench.journal import Progress
 from ecgbench.lending import AS_LENT, tensors
 from ecgbench.store import Store, StoredJournal, key_of
@@ -68,7 +69,8 @@ class Recordings:
     def digest(self, dataset: Dataset) -> str:
         """Digest of the files a dataset reads. Raises DataError where one is missing."""
         if dataset not in self._digests:
-            self._digests[dataset] = digest(dataset.files(self.root))
+            remote = dataset.remote
+            self._digests[dataset] = digest(read_by(dataset, self.root), () if remote is None else remote.newlines)
         return self._digests[dataset]
 
     def task(self, dataset: Dataset) -> Task:
@@ -76,7 +78,7 @@ class Recordings:
         if dataset not in self._tasks:
             self._tasks.clear()
             with guarded(dataset):
-                task = dataset.load(self.root)
+                task = returned(dataset, "load", dataset.load(self.root), Task)
             self._tasks[dataset] = (task, fingerprint(task))
         return self._tasks[dataset][0]
 
@@ -104,3 +106,12 @@ def fingerprint(task: Task) -> str:
         total.update(name.encode())
         total.update(tensor.detach().contiguous().numpy().data)
     return total.hexdigest()
+
+
+def read_by(dataset: Dataset, root: DataRoot) -> Mapping[str, Path]:
+    """The files a dataset reads, by name. Raises ContractError for anything else it may return."""
+    files: Mapping[str, Path] = returned(dataset, "files", dataset.files(root), Mapping)  # type: ignore[type-abstract]
+    for name, path in files.items():
+        returned(dataset, "files", name, str)
+        returned(dataset, "files", path, Path)
+    return files

@@ -18,7 +18,7 @@ from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError, EcgbenchError
 from ecgbench.feasibility import check_feasible
 from ecgbench.guard import guarded
-from ecgbench.interfaces import Attack
+from ecgbench.interfaces import Attack, delta_of
 from ecgbench.journal import Journal, State, Swept
 from ecgbench.keyed import Keyed
 from ecgbench.lending import AS_LENT, lent, tensors, unlabelled, unpatched, unwritten, victim_change
@@ -152,7 +152,7 @@ class Sweep:
         """
         parts = [*tensors(trial.batch), *tensors(trial.ball), *tensors(trial.aim), *self._weights]
         with guarded(attack), unpatched(attack, self.lent.module), unwritten(attack, parts):
-            delta = attack.perturb(trial, rng).detach().clone()
+            delta = delta_of(attack, trial, rng).clone()
         if trial.memory.spoiled is not None:
             raise ContractError(attack, AS_LENT, f"another {trial.memory.spoiled} in the memory of the trial")
         return delta
@@ -250,8 +250,6 @@ def check_grid(epsilons: tuple[float, ...]) -> None:
 
 def measure(attack: Attack, ball: Ball, delta: Tensor, batch: Batch) -> None:
     """Raises ContractError, naming the rule and the sample, unless every row of `delta` lies in the ball."""
-    if delta.shape != batch.x.shape:
-        raise ContractError(attack, f"a perturbation of shape {tuple(batch.x.shape)}", f"{tuple(delta.shape)}")
     if bool(ball.contains(delta).all()):
         return
     row = int((~ball.contains(delta)).nonzero()[0])

@@ -10,7 +10,7 @@ from ecgbench.flags import CHECKS
 from ecgbench.metrics import Score
 
 Part = TypeVar("Part")
-SIZES, FLAGS, NOTES = 8, 6, 3  # lines of each kind at most
+SIZES, RAISED, NOTES = 8, 6, 3  # lines of each kind at most
 WIDTH = 160
 
 
@@ -32,10 +32,10 @@ def lines_of_flags(checks: Sequence[Check]) -> Iterator[str]:
     """What was raised and what it means, and of how many checks."""
     raised = [check for check in checks if check.raised]
     yield f"flags: {len(raised) or 'none'} of {len(checks)} checks{':' if raised else ''}"
-    for check in raised[:FLAGS]:
+    for check in raised[:RAISED]:
         yield f"  {check.code}: {CHECKS.get(check.code, check.note)} ({check.note}: {check.effect:.3g})"
-    if len(raised) > FLAGS:
-        yield f"  and {', '.join(check.code for check in raised[FLAGS:])}"
+    if len(raised) > RAISED:
+        yield f"  and {', '.join(check.code for check in raised[RAISED:])}"
 
 
 def sentence(score: Score | None, flagged: bool) -> str:

@@ -17,8 +17,8 @@ from ecgbench.cell import Cell, Identity, alike, victim_identity
 from ecgbench.data import Batch, Task
 from ecgbench.errors import ContractError
 from ecgbench.guard import guarded, named
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Note
+from ecgbench.interfaces import Defense, returned
+from ecgbench.journal import Note, Started
 from ecgbench.keyed import Keyed
 from ecgbench.lending import tensors, unlabelled, unwritten
 from ecgbench.stages import Recordings, Stages
@@ -103,14 +103,22 @@ class Victims:
             self.stages.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
             self._said.add(key)
 
+    def _say_why_it_trains(self) -> None:
+        """Where a published victim was looked for in vain."""
+        if not self.stages.again:
+            where = "here (no leaderboard)" if self.published is None else f"in {self.published.root}"
+            self.stages.tell(Started(f"training a victim: no published one like it is {where}, see --leaderboard."))
+
     def _train(self, cell: Cell, defense: Defense, journal: StoredJournal) -> dict[str, bytes]:
+        self._say_why_it_trains()
         module, rng = self._blank(cell, defense), Keyed(("train", cell.seed))
         base = None if defense.base is None else self.get(cell, defense.base)
         with self.recordings.lending(cell.dataset, defense), self._lent(cell, defense) as task:
             if base is not None:
-                module = defense.wrap(base.victim.module.requires_grad_(True), task)
+                wrapped = defense.wrap(base.victim.module.requires_grad_(True), task)
+                module = returned(defense, "wrap", wrapped, Module)
             journal.start()
-            trained = defense.fit(module.to(self.device), task, rng, journal).eval()
+            trained = returned(defense, "fit", defense.fit(module.to(self.device), task, rng, journal), Module).eval()
             seconds = journal.seconds
         weights = pack_tensors(trained.state_dict())
         self._check_rebuilt(cell, defense, trained, weights)

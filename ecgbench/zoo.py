@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch.nn import Module
 
 from ecgbench.catalog import Catalog, discover
 from ecgbench.data import Samples, Task
-from ecgbench.errors import StoreError, UnknownNameError
-from ecgbench.interfaces import Defense, Model
+from ecgbench.errors import EcgbenchError, StoreError, UnknownNameError
+from ecgbench.interfaces import Defense, Model, returned
 from ecgbench.keyed import Keyed
 from ecgbench.store import Store
 from ecgbench.victim import frozen
@@ -24,6 +25,9 @@ from ecgbench.victim import frozen
 STAGE = "victims"
 CARD, WEIGHTS = "victim.json", "weights.safetensors"
 CHECKPOINTS = Path("leaderboard") / "checkpoints"
+VARIABLE = "ECGBENCH_LEADERBOARD"
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The source checkout, where the package runs from one."""
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -63,13 +67,32 @@ class Card(Struct, frozen=True, kw_only=True):
 def architecture(model: Model, defense: Defense, task: Task, seed: int) -> Module:
     """What `defense` trains and attacks meet, freshly initialised from `seed`."""
     if defense.base is not None:
-        return defense.wrap(architecture(model, defense.base, task, seed), task)
+        return returned(defense, "wrap", defense.wrap(architecture(model, defense.base, task, seed), task), Module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Keyed(("weights", seed)).seed)
-        return defense.wrap(model.build(task), task)
+        module = returned(model, "build", model.build(task), Module)
+        return returned(defense, "wrap", defense.wrap(module, task), Module)
 
 
-def cards(folder: Path = CHECKPOINTS) -> dict[str, tuple[str, Card]]:
+def checkpoints(leaderboard: str | Path | None = None) -> Path | None:
+    """The folder of published victims: of the leaderboard given, else of the one that $ECGBENCH_LEADERBOARD names.
+
+    Where none is named, that of the working directory, else that of the source checkout the package runs from; None
+    where neither is there. Raises EcgbenchError for a leaderboard that is named and has no published victims.
+    """
+    named = leaderboard if leaderboard is not None else os.environ.get(VARIABLE)
+    if named:
+        folder = Path(named) / CHECKPOINTS.name
+        if not folder.is_dir():
+            raise EcgbenchError(
+                f"the leaderboard {named} has no folder {CHECKPOINTS.name}; expected published victims."
+            )
+        return folder
+    here = (CHECKPOINTS, *([CHECKOUT / CHECKPOINTS] if (CHECKOUT / "pyproject.toml").is_file() else ()))
+    return next((folder for folder in here if folder.is_dir()), None)
+
+
+def cards(folder: Path) -> dict[str, tuple[str, Card]]:
     """Key and card of every victim published in `folder`, by name; of two with one name the last by key."""
     found = {}
     for path in sorted((folder / STAGE).glob(f"*/{CARD}")):
@@ -78,23 +101,28 @@ def cards(folder: Path = CHECKPOINTS) -> dict[str, tuple[str, Card]]:
     return found
 
 
-def published(name: str, folder: str | Path = CHECKPOINTS) -> tuple[str, Card]:
-    """Key and card of the published victim of that name. Raises UnknownNameError for a name that is not there."""
-    known = cards(Path(folder))
-    if name not in known:
+def published(name: str, folder: str | Path | None = None) -> tuple[Path, str, Card]:
+    """Folder, key and card of the published victim of that name. Raises UnknownNameError for a name that is not there.
+
+    `folder` holds published victims; by default it is found as `checkpoints` finds it.
+    """
+    place = checkpoints() if folder is None else Path(folder)
+    known = {} if place is None else cards(place)
+    if place is None or name not in known:
         raise UnknownNameError("published victim", str(name), known)
-    return known[name]
+    return (place, *known[name])
 
 
-def load_victim(name: str, folder: str | Path = CHECKPOINTS) -> Module:
+def load_victim(name: str, folder: str | Path | None = None) -> Module:
     """The published victim of that name, in eval mode, weights at rest: x (n, *shape) -> logits (n, classes).
 
-    Raises UnknownNameError for a name that is not there, StoreError for a damaged one.
+    `folder` holds published victims; by default it is found as `checkpoints` finds it. Raises UnknownNameError for a
+    name that is not there, StoreError for a damaged one.
     """
-    key, card = published(name, folder)
-    files = Store(Path(folder)).get(STAGE, key)
+    place, key, card = published(name, folder)
+    files = Store(place).get(STAGE, key)
     if files is None:
-        raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {Path(folder).as_posix()}.")
+        raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {place.as_posix()}.")
     module = card.blank(discover())
     module.load_state_dict(load(files[WEIGHTS]))
     return frozen(module).module

@@ -20,7 +20,7 @@ from torch.nn import Linear as Layer
 
 import ecgbench as package
 from ecgbench.errors import DataError, EcgbenchError
-from ecgbench.journal import Epoch, Progress, Swept
+from ecgbench.journal import Epoch, Progress, Started, Swept
 from ecgbench.record import Record
 from ecgbench.sweep import Protocol
 from ecgbench.threat import Threat
@@ -50,7 +50,8 @@ def without_seconds(record: Record) -> Record:
 def test_run_gives_the_records_that_the_command_line_prints(tmp_path: Path) -> None:
     told: list[Progress] = []
     found = package.run(**GRID, eps=(0.03, "8/255"), seed=(0, 1), store=tmp_path, tell=told.append)
-    assert [record.status for record in found] == ["ok"] * 4 and {type(each) for each in told} == {Epoch, Swept}
+    assert [record.status for record in found] == ["ok"] * 4
+    assert {type(each) for each in told} == {Started, Epoch, Swept}
     answer = ecgbench(tmp_path, "run", *SELECTORS, "--eps", "0.03,8/255", "--seed", "0,1", "--json")
     assert answer.out == records(found)
 

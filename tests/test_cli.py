@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from test_mitbih import tree
 
 from ecgbench.cli import cli, progress
 from ecgbench.cli.tables import tables
+from ecgbench.errors import StoreError
 from ecgbench.journal import Epoch, Swept
 
 FGSM = ("run", *TINY, "--attack", "fgsm", "--eps", "0.03,0.1")
@@ -233,7 +235,8 @@ def test_a_fault_of_our_own_says_so_and_shows_its_traceback_on_request(tmp_path:
 def test_stdout_holds_results_only_and_the_log_one_line_a_cell(tmp_path: Path) -> None:
     answer = ecgbench(tmp_path, *BOTH, "--json")
     assert answer.code == 0 and [record["attack"] for record in answer.records] == ["fgsm", "identity"]
-    first, second, remark = answer.err.splitlines()
+    training, first, second, remark = answer.err.splitlines()
+    assert training.startswith("note: training a victim: no published one like it is in ")
     assert first.startswith("[1/2] synthetic-beats[beats=200] linear none[epochs=1] fgsm seed 0: ACC ")
     assert second.startswith("[2/2]") and remark.startswith(REMARK)
 
@@ -356,7 +359,7 @@ def test_status_0_3_and_4_are_all_some_and_no_cells(tmp_path: Path, plugin: tupl
     some = ecgbench(tmp_path, *FGSM, *plugin, "--attack", "breaks")
     none = ecgbench(tmp_path, "run", *TINY, *plugin, "--attack", "breaks", "--attack", "breaks", "--seed", "0,1")
     assert [answer.code for answer in (good, some, none)] == [0, 3, 4]
-    assert "failed: linear none[epochs=1] breaks, seed 0: RuntimeError: the attack broke" in some.out
+    assert "breaks, seed 0: RuntimeError in attack breaks, goes_wrong.py line 19: the attack broke" in some.out
     assert "ACC" in some.out and not any("Traceback" in answer.err for answer in (some, none))
 
 
@@ -367,7 +370,10 @@ def test_a_failed_cell_is_printed_and_published_as_a_record_and_not_kept(
         tmp_path, "run", *TINY, *plugin, "--attack", "breaks", "--json", "--results", str(tmp_path / "out")
     )
     (record,) = answer.records
-    assert (record["status"], record["error"]) == ("failed", "RuntimeError: the attack broke")
+    assert (record["status"], record["error"]) == (
+        "failed",
+        "RuntimeError in attack breaks, goes_wrong.py line 19: the attack broke",
+    )
     assert set(stages(tmp_path)) == {"victims"}
     (published,) = (tmp_path / "out").rglob("*.*")
     assert json.loads(published.read_bytes()) == record
@@ -390,7 +396,7 @@ def test_an_interrupt_says_one_line_and_what_was_done_is_gone_on_with(tmp_path: 
         "--defense",
         "none[epochs=1000000]",
     )
-    process = spawn(tmp_path, *command, "--attack", "fgsm")
+    process = spawn(tmp_path, *command, "--attack", "fgsm", "--quiet")
     wait_for(process, lambda: any((tmp_path / "store" / "unfinished").glob("victims-*/*.safetensors")))
     process.send_signal(signal.SIGINT)
     answer = finished(process)
@@ -770,3 +776,27 @@ def test_a_log_has_a_line_now_and_then_while_a_cell_is_worked_on(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == ("[1/2] train: 3/50 loss 0.812\n[1/2] attack eps 0.05 (2/4): 30/120\n" if lines else "")
+
+
+def test_a_leaderboard_may_be_named_by_option_or_variable(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    first = ecgbench(tmp_path / "there", *FGSM, "--results", str(board / "results"), "--victims", "--json")
+    named = ecgbench(tmp_path / "here", *FGSM, "--leaderboard", str(board), "--json")
+    variable = ecgbench(tmp_path / "also", *FGSM, "--json", ECGBENCH_LEADERBOARD=str(board))
+    assert "training a victim" in first.err and "using the published victim" not in first.err
+    for answer in (named, variable):
+        assert "using the published victim" in answer.err and "training a victim" not in answer.err
+        assert answer.records[0]["scores"] == first.records[0]["scores"]
+    planned = ecgbench(tmp_path / "planned", "plan", *FGSM[1:], "--leaderboard", str(board))
+    assert " to attack " in planned.out
+    assert "has no folder checkpoints" in sentence(ecgbench(tmp_path, *FGSM, "--leaderboard", str(tmp_path)))
+
+
+def test_json_prints_each_record_when_its_cell_is_done(tmp_path: Path, plugin: tuple[str, str]) -> None:
+    with patch("ecgbench.cli.run._publish", side_effect=[None, StoreError("the disk is full.")]):
+        answer = ecgbench(
+            tmp_path, *FGSM, *plugin, "-a", "breaks", "--json", "--results", str(tmp_path / "out"), "--quiet"
+        )
+    assert [record["status"] for record in answer.records] == ["ok", "failed"]
+    assert answer.code == 1 and answer.err.splitlines()[-1] == "error: the disk is full."
+    assert "RuntimeError in attack breaks" in answer.err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecgbench.dataroot import DataRoot, digest, sha256
-from ecgbench.errors import DataError
+from ecgbench.errors import DataError, StoreError
 
 
 def place(folder: Path) -> Path:
@@ -121,7 +121,7 @@ def test_an_array_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> N
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(DataError, match=r"cache .* cannot be written"):
+    with pytest.raises(StoreError, match=r"cache.* cannot be written \(.*\); a file stands where a folder"):
         DataRoot(cache=tmp_path / "cache").array("toy", "key", Maker())
 
 

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jsonschema
 import msgspec
@@ -25,7 +25,8 @@ from ecgbench.catalog import discover
 from ecgbench.cli import cli
 from ecgbench.flags import CHECKS
 from ecgbench.offers import HOOKS
-from ecgbench.suite import read_suite, unfold
+from ecgbench.record import read_record
+from ecgbench.suite import parse_eps, read_suite, unfold
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -149,6 +150,22 @@ def test_every_selector_of_a_command_names_something():
             for option, word in pairwise(words):
                 if option in KINDS and grammar.parse(word).name not in local:
                     catalog.resolve(KINDS[option], word)
+
+
+def test_the_row_to_reproduce_is_published_and_its_command_runs_that_cell():
+    run, compare = (
+        next(words for words in commands(ROOT / "docs" / "reproduce.md") if words[: len(start)] == start)
+        for start in (["run"], ["results", "compare"])
+    )
+    (path,) = ROOT.glob(compare[2])
+    record = read_record(path.read_bytes(), compare[2])
+    given = dict(pairwise(run))
+    assert parse_eps(given["--eps"].split(",")) == record.epsilons and int(given["--seed"]) == record.seed
+    assert (record.status, record.limit, record.protocol, record.threat) == ("ok", None, "standard", "linf")
+    for kind in ("dataset", "model", "defense", "attack"):
+        assert discover().canonical(kind, discover().resolve(kind, given[f"--{kind}"])) == getattr(record, kind)
+    assert (ROOT / "leaderboard/checkpoints/victims" / record.provenance.victim).is_dir(), "nothing is trained for it"
+    assert given["--results"] in compare[3] and PurePath(compare[3]).name == PurePath(compare[2]).name
 
 
 def test_every_suite_is_one(tmp_path):

@@ -6,12 +6,14 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from ecgbench import fetch
+from ecgbench.catalog import discover
 from ecgbench.dataroot import Remote
 from ecgbench.errors import DataError
 
@@ -29,10 +31,13 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.tree = {**TREE, "SHA256SUMS.txt": sums(TREE)}
         self.asked: list[str] = []
+        self.closing = threading.Event()
+        self.moved: dict[str, str] = {}
+        self.endless: dict[str, float] = {}
         self.fault: Callable[[str], tuple[int, bytes, int] | None] = lambda name: None
 
     def remote(self, wanted: tuple[str, ...] = (".dat", ".hea")) -> Remote:
-        return Remote(f"http://127.0.0.1:{self.server_port}/db/1.0/", "db", wanted=wanted)
+        return Remote(f"http://127.0.0.1:{self.server_port}/db/1.0/", "db", wanted=wanted, largest=1 << 14)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,6 +46,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.removeprefix("/db/1.0/")
         self.server.asked.append(name)
+        if name in self.server.moved:
+            self.send_response(302)
+            self.send_header("Location", self.server.moved[name])
+            self.end_headers()
+            return
+        if name in self.server.endless:
+            self.drip(self.server.endless[name])
+            return
         body = self.server.tree.get(name)
         answer = self.server.fault(name) or ((404, b"", 0) if body is None else (200, body, len(body)))
         status, sent, stated = answer
@@ -48,6 +61,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(stated))
         self.end_headers()
         self.wfile.write(sent)
+
+    def drip(self, pause: float) -> None:
+        """Bytes without end, of no stated length, until nobody listens or the server is shut down."""
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.closing.wait(pause):
+                self.wfile.write(b"x" if pause else b"x" * 4096)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -62,6 +83,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.closing.set()
         server.shutdown()
         thread.join()
 
@@ -221,3 +243,128 @@ def test_the_download_library_says_nothing_and_keeps_its_level(
     get(server, tmp_path)
     assert capfd.readouterr() == ("", "")
     assert pooch.get_logger().level == before != logging.CRITICAL
+
+
+# a server that is not believed
+
+
+def test_a_file_without_end_is_cut_off_and_asked_for_once(server: Server, tmp_path: Path) -> None:
+    server.endless["100.dat"] = 0
+    assert "it does not end after the 16384 bytes that are expected" in refused(server, tmp_path)
+    assert server.asked.count("100.dat") == 1
+
+
+def test_a_file_that_is_said_to_be_too_large_is_not_read(server: Server, tmp_path: Path) -> None:
+    server.fault = lambda name: (200, b"", 1 << 40) if name == "100.dat" else None
+    assert f"it has {1 << 40} bytes, more than the 16384 that are expected" in refused(server, tmp_path)
+
+
+def test_a_file_that_trickles_is_cut_off(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
+    server.endless["100.dat"] = 0.01
+    assert "it comes more slowly than 1024 bytes a second" in refused(server, tmp_path)
+
+
+def test_a_list_of_sums_without_end_is_cut_off(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "SUMS", 1 << 13)
+    server.endless["SHA256SUMS.txt"] = 0
+    with pytest.raises(DataError, match="does not end after the 8192 bytes"):
+        get(server, tmp_path)
+    assert files(tmp_path) == set()
+
+
+def test_a_redirection_on_the_same_host_is_followed(server: Server, tmp_path: Path) -> None:
+    server.tree["moved.dat"] = TREE["100.dat"]
+    server.moved["100.dat"] = "moved.dat"
+    assert files(get(server, tmp_path)) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("to", "shown"),
+    [
+        ("file:///etc/hosts", "file://"),
+        ("http://localhost:1/100.dat", "http://localhost:1"),
+        ("ftp://127.0.0.1/100.dat", "ftp://127.0.0.1"),
+        ("//example.invalid/100.dat", "http://example.invalid"),
+    ],
+)
+def test_a_redirection_elsewhere_is_refused(to: str, shown: str, server: Server, tmp_path: Path) -> None:
+    server.moved["100.dat"] = to
+    message = refused(server, tmp_path)
+    assert f"the server sends one on to {shown} (--from names an address)" in message
+    assert server.asked.count("100.dat") == 1
+
+
+def test_a_redirection_in_a_circle_ends(server: Server, tmp_path: Path) -> None:
+    server.moved["100.dat"] = "100.dat"
+    assert f"sends one on more than {fetch.REDIRECTS} times" in refused(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../100.dat", "a/../../100.dat", "/100.dat", "a//100.dat", "C:100.dat", "..\\100.dat", "a\x00.dat"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, server: Server, tmp_path: Path) -> None:
+    server.tree["SHA256SUMS.txt"] += f"{'0' * 64} {name}\n".encode()
+    with pytest.raises(DataError, match=r"SHA256SUMS\.txt holds"):
+        get(server, tmp_path)
+    assert files(tmp_path) == set()
+
+
+def test_a_file_with_two_sums_is_refused(server: Server, tmp_path: Path) -> None:
+    server.tree["SHA256SUMS.txt"] += f"{'0' * 64} 100.dat\n".encode()
+    with pytest.raises(DataError, match=r"SHA256SUMS\.txt holds"):
+        get(server, tmp_path)
+
+
+# what a plugin pins
+
+
+def pinned(folder: Path) -> tuple[Remote, dict[str, Path]]:
+    """A signal and a header, whose line ends are those of another system, and a remote that pins them."""
+    paths = {name: folder / name for name in ("100.dat", "100.hea", "RECORDS")}
+    bodies = {"100.dat": b"a\r\nb\n", "100.hea": b"100 2 360\n"}
+    known = hashlib.sha256()
+    for name, body in bodies.items():
+        paths[name].write_bytes(body.replace(b"\n", b"\r\n") if name == "100.hea" else body)
+        known.update(f"{name}\0{hashlib.sha256(body).hexdigest()}\n".encode())
+    paths["RECORDS"].write_text("100")
+    return (
+        Remote(
+            "http://127.0.0.1/", "db", content=known.hexdigest(), pinned=(".dat", ".hea"), newlines=((".hea", b"\n"),)
+        ),
+        paths,
+    )
+
+
+def test_recordings_that_are_those_of_the_version_pass_whatever_their_line_ends(tmp_path: Path) -> None:
+    remote, paths = pinned(tmp_path)
+    assert fetch.unpinned("toy", remote, paths) == []
+    paths["100.hea"].write_bytes(b"100 2 360\n")
+    paths["RECORDS"].write_text("another list")
+    assert fetch.unpinned("toy", remote, paths) == []
+
+
+@pytest.mark.parametrize(("name", "body"), [("100.dat", b"a\nb\n"), ("100.hea", b"100 2 361\r\n")])
+def test_recordings_that_a_server_states_consistently_and_wrongly_are_found(
+    name: str, body: bytes, tmp_path: Path
+) -> None:
+    remote, paths = pinned(tmp_path)
+    paths[name].write_bytes(body)
+    (fault,) = fetch.unpinned("toy", remote, paths)
+    assert fault.startswith("toy: these 2 recordings are not those of the version at http://127.0.0.1/: expected the ")
+
+
+def test_a_recording_too_few_is_found(tmp_path: Path) -> None:
+    remote, paths = pinned(tmp_path)
+    del paths["100.dat"]
+    assert fetch.unpinned("toy", remote, paths)
+
+
+def test_a_remote_that_pins_nothing_is_believed(tmp_path: Path) -> None:
+    assert fetch.unpinned("toy", Remote("http://127.0.0.1/", "db"), pinned(tmp_path)[1]) == []
+
+
+@pytest.mark.parametrize("name", ["mitbih", "cinc2017"])
+def test_every_built_in_set_of_recordings_is_pinned(name: str) -> None:
+    remote = discover().resolve("dataset", name).remote
+    assert remote is not None and len(remote.content) == 64 and remote.largest <= 1 << 22

@@ -29,6 +29,7 @@ FLOORS = (
     },
     {
         *(
+            "faults",
             "stages",
             "victims",
             "zoo",

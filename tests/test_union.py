@@ -38,7 +38,7 @@ def test_the_union_is_robust_where_every_attack_fails() -> None:
 
 def test_the_command_prints_each_attack_and_the_union(published: tuple[Path, Path]) -> None:
     home, checkpoints = published
-    options = ("--checkpoints", str(checkpoints), "-e", "0.05", "--per-class", "4")
+    options = ("--leaderboard", str(checkpoints.parent), "-e", "0.05", "--per-class", "4")
     answer = ecgbench(
         home, "union", NAME, *options, "-a", "identity", "-a", "apgd-margin", "-a", "strict[budget=quick]"
     )
@@ -52,7 +52,7 @@ def test_the_command_prints_each_attack_and_the_union(published: tuple[Path, Pat
 
 def test_an_attack_that_does_not_fit_is_left_out_by_name(published: tuple[Path, Path]) -> None:
     home, checkpoints = published
-    options = ("--checkpoints", str(checkpoints), "-e", "0.05", "-t", "l2", "--per-class", "4")
+    options = ("--leaderboard", str(checkpoints.parent), "-e", "0.05", "-t", "l2", "--per-class", "4")
     answer = ecgbench(home, "union", NAME, *options, "-a", "pgd[update=adamax]", "-a", "apgd")
     assert answer.code == 0 and "pgd[update=adamax] is left out: update=adamax is a rule of signs" in answer.err
     assert "pgd" not in answer.out.replace("apgd", "")
@@ -60,7 +60,9 @@ def test_an_attack_that_does_not_fit_is_left_out_by_name(published: tuple[Path, 
 
 def test_a_victim_that_is_not_published_is_an_unknown_name(published: tuple[Path, Path]) -> None:
     home, checkpoints = published
-    answer = ecgbench(home, "union", NAME.replace("seed0", "seed1"), "--checkpoints", str(checkpoints), "-e", "0.1")
+    answer = ecgbench(
+        home, "union", NAME.replace("seed0", "seed1"), "--leaderboard", str(checkpoints.parent), "-e", "0.1"
+    )
     assert answer.code == 2 and f"did you mean '{NAME}'?" in answer.err
 
 

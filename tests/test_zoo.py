@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load
 
 import ecgbench
-from ecgbench import api
-from ecgbench.errors import StoreError, UnknownNameError
+from ecgbench import api, zoo
+from ecgbench.errors import EcgbenchError, StoreError, UnknownNameError
+from ecgbench.journal import Progress, Started
 from ecgbench.store import Store
 from ecgbench.zoo import CARD, STAGE, cards, load_victim
 
@@ -81,3 +82,76 @@ def test_a_card_says_what_the_record_said(checkpoints: Path) -> None:
         "none[epochs=1]",
         3,
     )
+
+
+# where published victims are found
+
+
+def board(folder: Path) -> Path:
+    (folder / "leaderboard" / "checkpoints").mkdir(parents=True)
+    return folder / "leaderboard"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without a leaderboard, and no checkout."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv(zoo.VARIABLE, raising=False)
+    monkeypatch.setattr(zoo, "CHECKOUT", tmp_path / "checkout")
+    return tmp_path
+
+
+def test_the_leaderboard_that_is_named_comes_before_that_of_the_variable_the_folder_and_the_checkout(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert zoo.checkpoints() is None
+    checkout = board(elsewhere / "checkout")
+    assert zoo.checkpoints() is None, "a leaderboard beside an installed package is anyone's"
+    (elsewhere / "checkout" / "pyproject.toml").touch()
+    assert zoo.checkpoints() == checkout / "checkpoints"
+    board(elsewhere / "work")
+    assert zoo.checkpoints() == Path("leaderboard/checkpoints")
+    variable, named = board(elsewhere / "variable"), board(elsewhere / "named")
+    monkeypatch.setenv(zoo.VARIABLE, str(variable))
+    assert zoo.checkpoints() == variable / "checkpoints"
+    assert zoo.checkpoints(named) == zoo.checkpoints(str(named)) == named / "checkpoints"
+    monkeypatch.setenv(zoo.VARIABLE, "")
+    assert zoo.checkpoints() == Path("leaderboard/checkpoints")
+
+
+def test_a_leaderboard_that_is_named_and_has_no_victims_is_refused(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EcgbenchError, match="has no folder checkpoints; expected published victims"):
+        zoo.checkpoints(elsewhere)
+    monkeypatch.setenv(zoo.VARIABLE, str(elsewhere))
+    with pytest.raises(EcgbenchError, match="has no folder checkpoints"):
+        load_victim(NAME)
+
+
+def test_a_victim_is_loaded_from_the_leaderboard_that_is_found(
+    elsewhere: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnknownNameError, match="none is known"):
+        load_victim(NAME)
+    monkeypatch.setenv(zoo.VARIABLE, str(checkpoints.parent))
+    assert load_victim(NAME)(torch.rand(2, 1, 187)).shape == (2, 5)
+
+
+def test_run_uses_the_victims_of_the_leaderboard_it_is_given(elsewhere: Path, checkpoints: Path) -> None:
+    words = {"dataset": "synthetic-beats[beats=200]", "model": "linear", "defense": "none[epochs=1]"}
+    given = {**words, "attack": "identity", "eps": (0.1,), "seed": 3}
+    told: list[Progress] = []
+    (record,) = ecgbench.run(**given, store=elsewhere / "one", leaderboard=checkpoints.parent, tell=told.append)
+    ((key, _),) = Store(checkpoints).identities(STAGE)
+    assert record.provenance is not None and record.provenance.checkpoint == key
+    assert not [each for each in told if isinstance(each, Started)]
+    (trained,) = ecgbench.run(**given, store=elsewhere / "two", tell=told.append)
+    assert trained.provenance is not None and trained.provenance.checkpoint is None
+    (line,) = [each.text for each in told if isinstance(each, Started)]
+    assert line == "training a victim: no published one like it is here (no leaderboard), see --leaderboard."
+    (other,) = ecgbench.run(**{**given, "seed": 4}, store=elsewhere, leaderboard=checkpoints.parent, tell=told.append)
+    assert other.provenance is not None and other.provenance.checkpoint is None
+    last = [each.text for each in told if isinstance(each, Started)][-1]
+    assert last == f"training a victim: no published one like it is in {checkpoints}, see --leaderboard."

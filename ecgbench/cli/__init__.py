@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
@@ -14,7 +16,7 @@ from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
 from ecgbench.cli.run import plan, run, why
 from ecgbench.cli.union import union
-from ecgbench.errors import EcgbenchError
+from ecgbench.errors import EcgbenchError, refused
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +35,12 @@ for command in (run, plan, why, list_, info, results, compare, union, board, dat
 
 def main() -> None:
     """Entry point: every expected fault is one sentence on stderr and an exit status of its own."""
-    sys.exit(_status(sys.argv[1:]))
+    status = _status(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        status = status or _unprinted(fault)
+    sys.exit(status)
 
 
 def _status(arguments: list[str]) -> int:
@@ -50,9 +57,21 @@ def _status(arguments: list[str]) -> int:
     except Exception as fault:
         if "--debug" in arguments:
             traceback.print_exc()
-        expected = isinstance(fault, EcgbenchError)
-        text = (
-            str(fault) if expected else f"internal error, {type(fault).__name__}: {fault} (see: ecgbench --debug ...)"
-        )
-        click.echo(f"error: {text}", err=True)
-        return fault.exit_code if isinstance(fault, EcgbenchError) else 1
+        if isinstance(fault, OSError):
+            return _unprinted(fault) if fault.filename is None else _said(refused("a file", fault))
+        if isinstance(fault, EcgbenchError):
+            return _said(fault)
+        click.echo(f"error: internal error, {type(fault).__name__}: {fault} (see: ecgbench --debug ...)", err=True)
+        return 1
+
+
+def _said(fault: EcgbenchError) -> int:
+    click.echo(f"error: {fault}", err=True)
+    return fault.exit_code
+
+
+def _unprinted(fault: OSError) -> int:
+    """The status of a command whose answer could not be printed; nothing is said to a reader who went away."""
+    with suppress(OSError):  # what is still in the buffer is not tried again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if isinstance(fault, BrokenPipeError) else _said(refused("stdout", fault))

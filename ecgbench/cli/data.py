@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +31,18 @@ def list_(data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Say of every dataset whether its recordings are here."""
     from ecgbench.api import data_root
     from ecgbench.catalog import discover
+    from ecgbench.faults import plain
+    from ecgbench.stages import read_by
 
     root = data_root({name: Path(path) for name, path in places(data).items()})
     for name, offer in sorted(discover(plugins).datasets.items()):
         try:
-            files = offer.value.files(root)
+            files = read_by(offer.value, root)
             state = f"{len(files)} files" if files else "embedded"
         except DataError as fault:
             state = f"missing: {fault}"
+        except Exception as fault:  # one plugin's fault hides no other
+            state = f"broken: {plain(fault)}"
         click.echo(f"{name:<20}{state}")
 
 
@@ -47,7 +52,10 @@ def list_(data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 @data_option
 @plugin_option
 def get(name: str, address: str | None, data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
-    """Download the recordings of dataset NAME and check every file against its published SHA-256."""
+    """Download the recordings of dataset NAME and check every file against its published SHA-256.
+
+    The whole is checked against the digest that the dataset's plugin knows of this version.
+    """
     from dataclasses import replace
 
     from ecgbench.api import data_root
@@ -55,13 +63,19 @@ def get(name: str, address: str | None, data: tuple[str, ...], plugins: tuple[st
     from ecgbench.cli.options import remark
     from ecgbench.fetch import get as fetch
 
-    remote = _remote(discover(plugins), name)
+    catalog = discover(plugins)
+    remote = _remote(catalog, name)
     if address is not None:
         remote = replace(remote, url=address if address.endswith("/") else f"{address}/")
     given = places(data).get(name)
     home = Path(given) if given else data_root({}).home
     assert home is not None
-    click.echo(fetch(name, remote, home, tell=remark))
+    folder = fetch(name, remote, home, tell=remark)
+    if not remote.content:
+        remark(f"the plugin of {name} pins no digest of its recordings: the list of sums was believed.")
+    for fault in _unpinned(catalog, name, data):
+        raise DataError(f"{fault}; these in {folder} give other results.")
+    click.echo(folder)
 
 
 @data.command()
@@ -75,6 +89,7 @@ def verify(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
 
     catalog = discover(plugins)
     faults = faults_of(name, _remote(catalog, name), _folder(catalog, name, data))
+    faults += _unpinned(catalog, name, data)
     for fault in faults:
         click.echo(fault, err=True)
     if not faults:
@@ -100,12 +115,22 @@ def _remote(catalog: Catalog, name: str) -> Remote:
     return remote
 
 
+def _unpinned(catalog: Catalog, name: str, data: tuple[str, ...]) -> list[str]:
+    from ecgbench.fetch import unpinned
+
+    return unpinned(name, _remote(catalog, name), _files(catalog, name, data))
+
+
+def _files(catalog: Catalog, name: str, data: tuple[str, ...]) -> Mapping[str, Path]:
+    from ecgbench.api import data_root
+    from ecgbench.stages import read_by
+
+    return read_by(catalog.resolve("dataset", name), data_root({key: Path(at) for key, at in places(data).items()}))
+
+
 def _folder(catalog: Catalog, name: str, data: tuple[str, ...]) -> Path:
     """The folder all files of the dataset lie in."""
-    from ecgbench.api import data_root
-
-    root = data_root({key: Path(value) for key, value in places(data).items()})
-    files = catalog.resolve("dataset", name).files(root)
+    files = _files(catalog, name, data)
     if not files:
         raise EcgbenchError(f"dataset {name} is embedded; it has no folder.")
     return Path(os.path.commonpath([file.parent for file in files.values()]))

@@ -61,6 +61,12 @@ def bench_options(command: Command) -> Command:
             ),
             click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
             plugin_option,
+            click.option(
+                "--leaderboard",
+                type=click.Path(file_okay=False),
+                help="Where published victims are, used instead of a training; default: $ECGBENCH_LEADERBOARD, or the "
+                "leaderboard of the working directory, or that of the source checkout.",
+            ),
         )
     ):
         command = option(command)
@@ -90,6 +96,7 @@ def open_bench(
     store: str | None,
     device: str,
     plugins: tuple[str, ...],
+    leaderboard: str | None,
     tell: Callable[[Progress], None] = lambda _: None,
     retrain: bool = False,
 ) -> Bench:
@@ -97,7 +104,14 @@ def open_bench(
     from ecgbench import api
 
     return api.open_bench(
-        data=places(data), store=store, device=device, plugins=plugins, tell=tell, say=remark, retrain=retrain
+        data=places(data),
+        store=store,
+        device=device,
+        plugins=plugins,
+        leaderboard=leaderboard,
+        tell=tell,
+        say=remark,
+        retrain=retrain,
     )
 
 

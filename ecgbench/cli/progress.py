@@ -10,17 +10,17 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from ecgbench.journal import Epoch, Note, Progress
+from ecgbench.journal import Epoch, Failed, Note, Progress, Started
 from ecgbench.record import Record
 
 EVERY = 60.0  # seconds between two lines of progress in a log
 
 
 class Reporter:
-    """Turns progress values into what a person sees; quiet shows faults only."""
+    """Turns progress values into what a person sees; quiet shows faults only, `debug` their tracebacks, too."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool, debug: bool = False) -> None:
+        self._quiet, self._debug = quiet, debug
         self._live = sys.stderr.isatty() and not quiet
         self._bar: tqdm[Any] | None = None
         self._what: tuple[object, ...] = ()
@@ -58,9 +58,14 @@ class Reporter:
 
     def tell(self, progress: Progress) -> None:
         """Show one step."""
-        if isinstance(progress, Note):
+        if isinstance(progress, Note | Started):
+            if isinstance(progress, Note) or not self._quiet:
+                self._close()
+                click.echo(f"note: {progress.text}", err=True)
+        elif isinstance(progress, Failed):
             self._close()
-            click.echo(f"note: {progress.text}", err=True)
+            if self._debug:
+                click.echo(progress.traceback, err=True, nl=False)
         elif isinstance(progress, Epoch):
             self._step(("train",), "train", progress.of, progress.number, f"loss {progress.loss:.3f}")
         else:

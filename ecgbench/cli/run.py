@@ -38,14 +38,15 @@ def run(
     store: str | None,
     device: str,
     plugins: tuple[str, ...],
+    leaderboard: str | None,
     **grid: Any,
 ) -> int:
     """Train, attack and score every combination of the selectors, or a SUITE (TOML)."""
     from ecgbench.cli.progress import Reporter
     from ecgbench.cli.tables import tables
 
-    reporter = Reporter(quiet)
-    bench = open_bench(data, store, device, plugins, reporter.tell, retrain)
+    reporter = Reporter(quiet, debug=click.get_current_context().find_root().params.get("debug", False))
+    bench = open_bench(data, store, device, plugins, leaderboard, reporter.tell, retrain)
     cells = unfolded(bench, **grid)
     bench.find(cells)
     records: list[Record] = []
@@ -55,11 +56,11 @@ def run(
             record = bench.execute(cell)
             reporter.finish(record)
             records.append(record)
+            if as_json:
+                click.echo(record.json() + b"\n", nl=False)
             if results is not None:
                 _publish(bench, record, Path(results), victims)
-    if as_json:
-        click.echo(b"".join(record.json() + b"\n" for record in records), nl=False)
-    else:
+    if not as_json:
         click.echo(tables(records), nl=False)
     if figures is not None:
         _draw(bench, cells, records, Path(figures))
@@ -118,12 +119,18 @@ WORK = {
 @grid_options
 @click.option("--json", "as_json", is_flag=True, help="One planned cell a line.")
 def plan(
-    as_json: bool, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...], **grid: Any
+    as_json: bool,
+    data: tuple[str, ...],
+    store: str | None,
+    device: str,
+    plugins: tuple[str, ...],
+    leaderboard: str | None,
+    **grid: Any,
 ) -> None:
     """Say which cells a run would make and which are cached; run nothing."""
     from ecgbench.whatchanged import remember
 
-    bench = open_bench(data, store, device, plugins)
+    bench = open_bench(data, store, device, plugins, leaderboard)
     cells = unfolded(bench, **grid)
     for planned in bench.plan(cells):
         cell = planned.cell
@@ -139,9 +146,16 @@ def plan(
 @click.command()
 @click.argument("key")
 @bench_options
-def why(key: str, data: tuple[str, ...], store: str | None, device: str, plugins: tuple[str, ...]) -> None:
+def why(
+    key: str,
+    data: tuple[str, ...],
+    store: str | None,
+    device: str,
+    plugins: tuple[str, ...],
+    leaderboard: str | None,
+) -> None:
     """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
     from ecgbench.whatchanged import why as reasons
 
-    for line in reasons(open_bench(data, store, device, plugins), key):
+    for line in reasons(open_bench(data, store, device, plugins, leaderboard), key):
         click.echo(line)

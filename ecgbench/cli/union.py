@@ -28,13 +28,6 @@ DEFAULT = ("strict[budget=quick]", "strict", "strict[budget=thorough]")
 @click.option("--threat", "-t", default="linf", show_default=True, help="Threat model.")
 @click.option("--per-class", type=int, default=60, show_default=True, help="Test samples of each class; 0: all.")
 @click.option("--seed", "-s", type=int, default=0, show_default=True, help="Seed of the attacks.")
-@click.option(
-    "--checkpoints",
-    default="leaderboard/checkpoints",
-    show_default=True,
-    type=click.Path(file_okay=False),
-    help="Folder of published victims.",
-)
 @bench_options
 def union(
     victim: str,
@@ -44,11 +37,11 @@ def union(
     threat: str,
     per_class: int,
     seed: int,
-    checkpoints: str,
     data: tuple[str, ...],
     store: str | None,
     device: str,
     plugins: tuple[str, ...],
+    leaderboard: str | None,
 ) -> None:
     """Print what attacks leave of a published VICTIM, each alone and all together, with the CPU seconds they take.
 
@@ -57,15 +50,15 @@ def union(
     Example: ecgbench union mitbih-mlp-nsr-recipe-code-seed0 -a strict -a apgd -e 0.03 -t "linf[mask=off]"
     """
     from ecgbench.victim import frozen
-    from ecgbench.zoo import load_victim, published
+    from ecgbench.zoo import checkpoints, load_victim, published
 
-    bench = open_bench(data, store, device, plugins)
-    _, card = published(victim, checkpoints)
+    bench, folder = open_bench(data, store, device, plugins, leaderboard), checkpoints(leaderboard)
+    _, _, card = published(victim, folder)
     dataset = bench.catalog.resolve("dataset", card.dataset)
     task = bench.recordings.task(dataset).some_of_each(per_class)
     rules = bench.catalog.resolve("threat", threat)
     names = [*(attack or DEFAULT), *(_adapters(bench) if adapters else [])]
-    module = frozen(load_victim(victim, checkpoints).to(device))
+    module = frozen(load_victim(victim, folder).to(device))
     runs = list(_runs(bench, names, module, task, rules, eps, seed))
     if not runs:
         raise click.UsageError("no attack fits; expected one that runs on this task under this threat.")

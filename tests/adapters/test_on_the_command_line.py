@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,5 +123,8 @@ def test_an_attack_that_does_not_fit_is_a_skipped_row_with_its_sentence(
 def test_an_attack_of_theirs_that_raises_is_a_failed_row(tmp_path: Path, attack: str, threat: str, words: str) -> None:
     answer = ecgbench(tmp_path, *RUN, "--attack", attack, "--attack", "fgsm", "--threat", threat)
     failed, good = answer.records
-    assert (failed["status"], failed["error"], failed["scores"]) == ("failed", words, [])
+    kind, _, message = words.partition(": ")
+    assert (failed["status"], failed["scores"]) == ("failed", [])
+    named = f"{kind} in attack {attack}, "
+    assert failed["error"].startswith(named) and re.search(rf"\.py line \d+: {message}$", failed["error"])
     assert good["status"] == "ok" and answer.code == 3

@@ -11,7 +11,7 @@ from torch import Tensor
 from ecgbench.data import Task
 from ecgbench.errors import ContractError
 from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack, Defense, Determinism
+from ecgbench.interfaces import Attack, Defense, Determinism, delta_of
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
@@ -51,7 +51,7 @@ class Transfer(Attack):
         return self.attack.reach(eps)
 
     def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        delta = self.attack.perturb(self._rehearsal(trial), rng).detach()
+        delta = delta_of(self.attack, self._rehearsal(trial), rng)
         trial.look(delta)
         return delta
 

@@ -65,6 +65,10 @@ class Cinc2017(Dataset):
         url="https://physionet.org/files/challenge-2017/1.0.0/",
         folder="challenge-2017",
         wanted=(*rhythms.ENDINGS, "RECORDS", *(f"REFERENCE-{version}.csv" for version in COUNTS)),
+        largest=1 << 22,
+        content="b221a5c9963a2b9018dc922420f538533f85ae45034d591fe57c6928c004fc1d",
+        pinned=(*rhythms.ENDINGS, "labels"),
+        newlines=((".hea", b"\r\n"), ("labels", b"\n"), ("validation", b"\n"), ("RECORDS", b"\n")),
     )
     split: Literal["holdout", "han", "study"] = "holdout"
     labels: Literal["original", "v2", "v3"] = "v3"

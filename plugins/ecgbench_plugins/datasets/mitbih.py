@@ -86,7 +86,13 @@ class MitBih(Dataset):
 
     defaults: ClassVar[Defaults] = Defaults(Threat("linf"), (0.01, 0.03, 0.05, 0.1, 0.2, 0.3), headline=0.05)
     remote: ClassVar[Remote | None] = Remote(
-        url="https://physionet.org/files/mitdb/1.0.0/", folder="mitdb", wanted=(*beats.ENDINGS, "RECORDS")
+        url="https://physionet.org/files/mitdb/1.0.0/",
+        folder="mitdb",
+        wanted=(*beats.ENDINGS, "RECORDS"),
+        largest=1 << 22,
+        content="41b29ac84354dfd1e84876f5561421aa2cbb51c4f7edf0a0b35de9e1c380a213",
+        pinned=beats.ENDINGS,
+        newlines=((".hea", b"\n"), ("RECORDS", b"\n")),
     )
     split: Literal["random", "inter-patient"] = "random"
     source: Literal["wfdb", "csv"] = "wfdb"

@@ -8,7 +8,7 @@ from torch.nn import Module
 
 from ecgbench.data import Batch, Task
 from ecgbench.errors import EcgbenchError
-from ecgbench.interfaces import Attack
+from ecgbench.interfaces import Attack, delta_of
 from ecgbench.keyed import Keyed
 from ecgbench.threat import Threat
 from ecgbench.trial import Trial
@@ -30,7 +30,7 @@ def perturbation(
     whole = len(rows) == len(batch)
     with evaluating(module) as victim:
         trial = Trial.begin(victim, batch, ball, aim, rng.at("victim"), watch="never", draws=attack.eot, rate=task.rate)
-        delta = attack.perturb(trial if whole else trial[rows], rng.at("attack")).detach()
+        delta = delta_of(attack, trial if whole else trial[rows], rng.at("attack"))
     return delta if whole else torch.zeros_like(batch.x).index_copy(0, rows, delta)
 
 
