@@ -14,19 +14,21 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from ecgbench import errors, grammar, hookspecs, testing
-from ecgbench.catalog import HOST, Catalog, discover
-from ecgbench.data import Batch, Samples, Task
-from ecgbench.dataroot import DataRoot
-from ecgbench.flags import CHECKS
-from ecgbench.interfaces import Attack, Dataset, Model
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.offers import HOOKS
-from ecgbench.record import schema
-from ecgbench.threat import Aim, Ball, Threat
-from ecgbench.trial import Slope, Trial
-from ecgbench.victim import Victim
+from ecgbench import testing
+from ecgbench.checks.flags import FLAGS
+from ecgbench.core import errors, hookspecs
+from ecgbench.core.data import Batch, Samples, Task
+from ecgbench.core.dataroot import DataRoot
+from ecgbench.core.interfaces import Attack, Dataset, Model
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Ball, Goal, Threat
+from ecgbench.core.trial import Trial, ValueAndGrad
+from ecgbench.core.victim import Victim
+from ecgbench.registry import grammar
+from ecgbench.registry.catalog import HOST, Catalog, discover
+from ecgbench.registry.loading import HOOKS
+from ecgbench.results.record import schema
 
 HERE = Path(__file__).parent
 OWN = "ecgbench"
@@ -42,7 +44,20 @@ PROMISES: Mapping[str, Sequence[testing.Promise[Any]]] = {
     "attack": testing.ATTACK_PROMISES,
     "defense": testing.DEFENSE_PROMISES,
 }
-GIVEN: Sequence[type] = (Trial, Slope, Ball, Aim, Threat, Batch, Samples, Task, Victim, Keyed, Journal, DataRoot)
+GIVEN: Sequence[type] = (
+    Trial,
+    ValueAndGrad,
+    Ball,
+    Goal,
+    Threat,
+    Batch,
+    Samples,
+    Task,
+    Victim,
+    RandomStream,
+    Checkpoint,
+    DataRoot,
+)
 ABOUT = """\
 # Reference
 
@@ -106,7 +121,7 @@ def _reference(catalog: Catalog) -> Iterator[str]:
         yield f"### `check_{kind}`\n"
         yield from _table(["promise", "expected"], [[f"`{each.name}`", each.text] for each in promises])
     yield "## Flags\n"
-    yield from _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in CHECKS.items()])
+    yield from _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in FLAGS.items()])
     yield "## Errors\n"
     yield from _table(
         ["error", "exit status", "is"], [[f"`{each.__name__}`", str(each.exit_code), _first(each)] for each in ERRORS]

@@ -13,23 +13,23 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ecgbench.ambient import find_device, standard_settings
-from ecgbench.bench import Bench
-from ecgbench.borrowed import borrowed
-from ecgbench.catalog import Catalog, discover
-from ecgbench.cell import Cell
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import EcgbenchError
-from ecgbench.guard import generators_kept
-from ecgbench.interfaces import Attack
-from ecgbench.journal import Journal, Progress
-from ecgbench.judging import Question, judged, several, signals_and_labels, task_of
-from ecgbench.record import Record
-from ecgbench.store import Store
-from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
-from ecgbench.sweep import STANDARD, Protocol
-from ecgbench.threat import Threat
-from ecgbench.zoo import checkpoints
+from ecgbench.core.ambient import find_device, standard_settings
+from ecgbench.core.borrowed import borrowed
+from ecgbench.core.dataroot import DataRoot
+from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.interfaces import Attack
+from ecgbench.core.progress import Checkpoint, Progress
+from ecgbench.core.threat import Threat
+from ecgbench.evaluation.guard import generators_kept
+from ecgbench.evaluation.sweep import STANDARD, Protocol
+from ecgbench.registry.catalog import Catalog, discover
+from ecgbench.results.record import Record
+from ecgbench.runs.cell import Cell
+from ecgbench.runs.judging import Question, judged, several, signals_and_labels, task_of
+from ecgbench.runs.runner import Runner
+from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
+from ecgbench.runs.zoo import checkpoints
+from ecgbench.storage.store import Store
 
 Words = str | Sequence[str]
 
@@ -63,7 +63,9 @@ def run(
     StoreError for recordings and a machine that do not let it run; a cell that fails gives a record whose `status`
     says so.
     """
-    bench = open_bench(data=data or {}, store=store, device=device, plugins=plugins, leaderboard=leaderboard, tell=tell)
+    runner = open_runner(
+        data=data or {}, store=store, device=device, plugins=plugins, leaderboard=leaderboard, tell=tell
+    )
     if suite is not None:
         chosen = (model, attack, defense, dataset, threat, several(eps), seed, limit, protocol, audit)
         if chosen != ((), (), "none", (), (), (), 0, None, "standard", False):
@@ -85,11 +87,11 @@ def run(
             ),
         )
     with standard_settings():
-        cells = unfold(grids, bench.catalog)
+        cells = unfold(grids, runner.catalog)
         if skip_bad_records:
-            cells = skipping_bad(cells, bench.catalog)
-        bench.find(cells)
-        return [bench.execute(cell) for cell in cells]
+            cells = skipping_bad(cells, runner.catalog)
+        runner.find(cells)
+        return [runner.execute(cell) for cell in cells]
 
 
 def evaluate(
@@ -126,15 +128,15 @@ def evaluate(
     """
     default = torch.get_default_dtype()
     with standard_settings(), generators_kept():
-        question = Question.of(threat, attack, protocol, epsilons, headline, seed)
+        request = Question.of(threat, attack, protocol, epsilons, headline, seed)
         place = None if device is None else find_device(device)
         x, y = signals_and_labels(x, y, ordered=mask is not None or group is not None)
         with borrowed(module, place, default) as model:
             task = task_of(model, x, y, mask, group, classes, bounds)
-            return judged(model, task, question, audit, Journal(tell))
+            return judged(model, task, request, audit, Checkpoint(tell))
 
 
-def open_bench(
+def open_runner(
     *,
     data: Mapping[str, str | Path],
     store: str | Path | None,
@@ -144,8 +146,8 @@ def open_bench(
     tell: Callable[[Progress], None],
     say: Callable[[str], None] = lambda _: None,
     retrain: bool = False,
-) -> Bench:
-    """The bench of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records.
+) -> Runner:
+    """The runner of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records.
 
     Published victims are looked for in `leaderboard`, see `zoo.checkpoints`.
     """
@@ -158,7 +160,7 @@ def open_bench(
     folder = checkpoints(leaderboard)
     published = None if folder is None else Store(folder, say)
     kept = Store(home / "store", say)
-    return Bench(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
+    return Runner(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
 
 
 def skipping_bad(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:

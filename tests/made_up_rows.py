@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ecgbench.checks import Check
-from ecgbench.metrics import summarize
-from ecgbench.outcomes import Outcomes
-from ecgbench.published import Published, pack, place
-from ecgbench.record import Cost, Provenance, Record
-from ecgbench.scoring import spent
-from ecgbench.store import key_of
+from ecgbench.checks.cheap import Check
+from ecgbench.evaluation.metrics import summarize
+from ecgbench.evaluation.outcomes import Outcomes, spent
+from ecgbench.results.published import Published, place
+from ecgbench.results.record import Cost, Provenance, Record
+from ecgbench.storage.arrays import pack
+from ecgbench.storage.store import key_of
 
 CLASSES = ("N", "V")
 DRAWS = 20

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbench.metrics import Summary, summarize
-from ecgbench.outcomes import Outcomes
+from ecgbench.evaluation.metrics import Summary, summarize
+from ecgbench.evaluation.outcomes import Outcomes
 
 NAMES = ("N", "S", "V")
 

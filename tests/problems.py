@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Flatten, Module, ReLU, Sequential
 
-from ecgbench.data import Batch, Samples, Task
-from ecgbench.journal import Journal, State
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Aim, Threat
-from ecgbench.trial import Trial, Watch
-from ecgbench.victim import Victim, frozen
+from ecgbench.core.data import Batch, Samples, Task
+from ecgbench.core.progress import Checkpoint, State
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Goal, Threat
+from ecgbench.core.trial import Trial, Watch
+from ecgbench.core.victim import Victim, frozen
 from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.models.linear import LinearClassifier
 from ecgbench_plugins.models.mlp import MLP
@@ -195,7 +195,7 @@ def size_for(problem: Linear, threat: Threat, standing: float) -> float:
     """An eps at which about the share `standing` of the samples cannot fall."""
     short, long = 1e-4, 30.0
     attacked = slice(0, 200)
-    free = threat.aim(problem.task.test.y[attacked], problem.task.classes).free.numpy()
+    free = threat.goal(problem.task.test.y[attacked], problem.task.classes).eligible.numpy()
     for _ in range(12):
         middle = (short * long) ** 0.5
         holds = (reach(problem, threat, middle, attacked)[free] <= 0).mean() > standing
@@ -210,7 +210,7 @@ class KilledError(Exception):
     """The power went off."""
 
 
-class Diary(Journal):
+class MemoryCheckpoint(Checkpoint):
     """A journal in memory, as it would come back from a disk; it dies in the act of keeping number `dies_at`."""
 
     def __init__(self, state: State | None = None, dies_at: int | None = None) -> None:
@@ -218,13 +218,13 @@ class Diary(Journal):
         super().__init__(self.told.append)
         self.state, self.dies_at, self.keeps = state, dies_at, 0
 
-    def keep(self, state: State) -> None:
+    def save(self, state: State) -> None:
         if self.keeps == self.dies_at:
             raise KilledError
         self.keeps += 1
         self.state = {name: value.clone() for name, value in state.items()}
 
-    def kept(self) -> State | None:
+    def load(self) -> State | None:
         return self.state
 
 
@@ -251,7 +251,9 @@ def small_network(n: int, epochs: int, seed: int) -> tuple[Task, Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = Sequential(Flatten(), torch.nn.Linear(16, 32), ReLU(), torch.nn.Linear(32, 3))
-    return task, Standard(epochs=epochs, batch=64, lr=1e-2).fit(module, task, Keyed(("train", seed)), Journal())
+    return task, Standard(epochs=epochs, batch=64, lr=1e-2).fit(
+        module, task, RandomStream(("train", seed)), Checkpoint()
+    )
 
 
 class Wavering(Module):
@@ -259,7 +261,7 @@ class Wavering(Module):
 
     takes_rng = True
 
-    def forward(self, x: Tensor, rng: Keyed, ids: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rng: RandomStream, ids: Tensor) -> Tensor:
         lead = x.flatten(1).mean(1) - rng.uniform(ids, ())
         return torch.stack([-lead, lead], 1)
 
@@ -276,6 +278,6 @@ def trial_of(
     victim: Victim, batch: Batch, threat: Threat, eps: float, *, watch: Watch = "first", gradients: bool = True
 ) -> Trial:
     """A trial on all rows of `batch`, untargeted, without bounds."""
-    aim = Aim(batch.y, leave=True, free=torch.ones_like(batch.y, dtype=torch.bool))
-    ball, rng = threat.around(batch, eps), Keyed((0, "victim"))
-    return Trial.begin(victim, batch, ball, aim, rng, watch=watch, gradients_allowed=gradients)
+    goal = Goal(batch.y, untargeted=True, eligible=torch.ones_like(batch.y, dtype=torch.bool))
+    ball, rng = threat.ball(batch, eps), RandomStream((0, "victim"))
+    return Trial.begin(victim, batch, ball, goal, rng, watch=watch, gradients_allowed=gradients)

@@ -12,19 +12,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from cli import BEATS, TINY, ecgbench, environment
-from problems import Linear, linear_problem, random_mlp, reach, size_for
 from torch import Tensor
 from torch.nn import BatchNorm1d, Dropout, Flatten, Module, Sequential, Softmax
 from torch.nn import Linear as Layer
 
 import ecgbench as package
-from ecgbench.errors import DataError, EcgbenchError
-from ecgbench.journal import Epoch, Progress, Started, Swept
-from ecgbench.record import Record
-from ecgbench.sweep import Protocol
-from ecgbench.threat import Threat
+from ecgbench.core.errors import DataError, EcgbenchError
+from ecgbench.core.progress import Epoch, Progress, Started, SweepProgress
+from ecgbench.core.threat import Threat
+from ecgbench.evaluation.sweep import Protocol
+from ecgbench.results.record import Record
 from ecgbench_plugins.attacks.pgd import PGD
+from tests.command_line import BEATS, TINY, ecgbench, environment
+from tests.problems import Linear, linear_problem, random_mlp, reach, size_for
 
 GRID: dict[str, Any] = {
     "dataset": BEATS,
@@ -51,7 +51,7 @@ def test_run_gives_the_records_that_the_command_line_prints(tmp_path: Path) -> N
     told: list[Progress] = []
     found = package.run(**GRID, eps=(0.03, "8/255"), seed=(0, 1), store=tmp_path, tell=told.append)
     assert [record.status for record in found] == ["ok"] * 4
-    assert {type(each) for each in told} == {Started, Epoch, Swept}
+    assert {type(each) for each in told} == {Started, Epoch, SweepProgress}
     answer = ecgbench(tmp_path, "run", *SELECTORS, "--eps", "0.03,8/255", "--seed", "0,1", "--json")
     assert answer.out == records(found)
 
@@ -130,7 +130,7 @@ def test_a_cell_whose_threat_cannot_be_carried_out_fails_before_anything_is_trai
 
 
 NAMES = """
-import ecgbench, ecgbench.api, ecgbench.cli, ecgbench.cli.run, ecgbench.bench, ecgbench.testing, ecgbench_plugins
+import ecgbench, ecgbench.api, ecgbench.cli, ecgbench.cli.run, ecgbench.runs.runner, ecgbench.testing, ecgbench_plugins
 assert callable(ecgbench.run) and ecgbench.run is ecgbench.api.run
 assert callable(ecgbench.evaluate) and ecgbench.evaluate is ecgbench.api.evaluate
 assert set(ecgbench.__all__) == {"evaluate", "hookimpl", "load_victim", "run"}
@@ -383,7 +383,7 @@ def test_rounded_logits_gain_nothing_by_their_ties() -> None:
 
 
 def test_an_attack_that_no_plugin_offers_is_judged_under_its_own_name() -> None:
-    from test_bench import Marked
+    from tests.runs.test_runner import Marked
 
     record = package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, epsilons=[0.1], attack=Marked())
     assert (record.status, record.attack) == ("ok", "Marked(fault='none')")
@@ -391,21 +391,21 @@ def test_an_attack_that_no_plugin_offers_is_judged_under_its_own_name() -> None:
 
 
 def test_an_attack_that_needs_a_second_victim_is_refused() -> None:
-    from test_bench import Borrowed
+    from tests.runs.test_runner import Borrowed
 
     with pytest.raises(EcgbenchError, match="needs a second victim"):
         package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, epsilons=[0.1], attack=Borrowed())
 
 
 def test_evaluate_agrees_with_run_on_the_victim_that_run_trained(tmp_path: Path) -> None:
-    from ecgbench.api import open_bench
-    from ecgbench.suite import Grid, unfold
+    from ecgbench.api import open_runner
+    from ecgbench.runs.suite import Grid, unfold
 
-    bench = open_bench(data={}, store=tmp_path, device="cpu", plugins=(), tell=lambda _: None)
+    runner = open_runner(data={}, store=tmp_path, device="cpu", plugins=(), tell=lambda _: None)
     grid = Grid(model=("linear",), attack=("pgd20",), defense=("none[epochs=1]",), dataset=(BEATS,), eps=(0.03, 0.1))
-    (cell,) = unfold((grid,), bench.catalog)
-    record, task = bench.execute(cell), bench.task(cell.dataset)
-    module = bench.victim(cell, cell.defense).victim.module
+    (cell,) = unfold((grid,), runner.catalog)
+    record, task = runner.execute(cell), runner.task(cell.dataset)
+    module = runner.victim(cell, cell.defense).victim.module
     test = task.test
     again = package.evaluate(
         module, test.x, test.y, mask=test.mask, group=test.group, bounds=task.bounds, classes=task.classes,

@@ -18,12 +18,12 @@ from torch.nn import BatchNorm1d, Dropout, Flatten, LazyLinear, Linear, Module, 
 from torch.utils.data import DataLoader, TensorDataset
 
 import ecgbench as package
-from ecgbench.errors import ContractError, EcgbenchError
-from ecgbench.fingerprint import fingerprint
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.record import Record, read_record
-from ecgbench.trial import Trial
+from ecgbench.core.errors import ContractError, EcgbenchError
+from ecgbench.core.fingerprint import fingerprint
+from ecgbench.core.interfaces import Attack
+from ecgbench.core.random import RandomStream
+from ecgbench.core.trial import Trial
+from ecgbench.results.record import Record, read_record
 
 GENERATOR = torch.Generator().manual_seed(5)
 X = torch.rand(48, 1, 6, generator=GENERATOR)
@@ -177,7 +177,7 @@ def test_a_model_that_cannot_be_judged_is_refused_before_the_attack(
 class Never(Attack):
     """An attack that must not be reached."""
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         raise AssertionError("the attack ran")
 
 
@@ -195,7 +195,7 @@ class NoBackward(torch.autograd.Function):
         return z.clone()
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+    def backward(ctx: Any, *oracle: Tensor) -> Tensor:
         raise RuntimeError("no such derivative")
 
 
@@ -230,8 +230,8 @@ def test_a_gradient_that_is_not_finite_is_flagged_and_the_attack_goes_on(threat:
             return torch.zeros_like(x)
 
         @staticmethod
-        def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-            return torch.full_like(slopes[0], end)
+        def backward(ctx: Any, *oracle: Tensor) -> Tensor:
+            return torch.full_like(oracle[0], end)
 
     class Net(Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -572,11 +572,11 @@ def test_the_package_shows_its_names() -> None:
 
 
 def test_a_plugin_that_returns_tuples_is_read_as_evaluate_reads_it() -> None:
-    from ecgbench.data import Samples
-    from ecgbench.victim import Victim
+    from ecgbench.core.data import Samples
+    from ecgbench.core.victim import Victim
 
     samples = Samples.of(X, Y)
-    logits = Victim(Wrapped(lambda z: (z, None)), 3).logits(X, samples, Keyed((0,)))
+    logits = Victim(Wrapped(lambda z: (z, None)), 3).logits(X, samples, RandomStream((0,)))
     assert torch.equal(logits, NET(X))
     with pytest.raises(ContractError, match=r"Wrapped broke its contract: expected logits of shape \(48, 4\)"):
-        Victim(Wrapped(lambda z: (z, None)), 4).logits(X, samples, Keyed((0,)))
+        Victim(Wrapped(lambda z: (z, None)), 4).logits(X, samples, RandomStream((0,)))

@@ -11,12 +11,12 @@ import torch
 from pairs import machine, pairs
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Samples, Task
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.sweep import Sweep
-from ecgbench.threat import Threat
-from ecgbench.victim import frozen
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Threat
+from ecgbench.core.victim import frozen
+from ecgbench.evaluation.sweep import Sweep
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.models.mlp import MLP
 
@@ -60,11 +60,11 @@ def main() -> None:
         ("l2 in bounds", PGD(steps=chosen.steps), Threat("l2"), 1.60),
         ("l2 without bounds", PGD(steps=chosen.steps), Threat("l2", bounds=False), 1.60),
     ):
-        sweep = Sweep(attack, victim, task, threat, (EPS,), Keyed(("speed",)))
-        outcomes = sweep.run(Journal())
+        sweep = Sweep(attack, victim, task, threat, (EPS,), RandomStream(("speed",)))
+        outcomes = sweep.run(Checkpoint())
         assert not outcomes.fallen.any()
         assert outcomes.gradients.sum() == chosen.rows * chosen.steps
-        ours, theirs, ratio = pairs(lambda s=sweep: s.run(Journal()), lambda: bare(module, task, chosen.steps))
+        ours, theirs, ratio = pairs(lambda s=sweep: s.run(Checkpoint()), lambda: bare(module, task, chosen.steps))
         print(f"{name:<22}{ours:>8.3f}{theirs:>8.3f}{ratio:>7.2f}{limit:>7.2f}", flush=True)
 
 

@@ -20,11 +20,11 @@ from pairs import machine, seconds
 from real_beats import VICTIMS, Problem, problem
 from sides import LIBRARIES, THEIR_PROTOCOL, Side, counted, ecgbench, torchattacks_relaid
 
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.sweep import Sweep
-from ecgbench.threat import Threat
-from ecgbench.victim import Victim, chunks
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Threat
+from ecgbench.core.victim import Victim, chunks
+from ecgbench.evaluation.sweep import Sweep
 from ecgbench_plugins.attacks.spsa import SPSA
 
 SIZES = {100: 5, 1_000: 5, 10_000: 3, 100_000: 1}
@@ -79,11 +79,11 @@ def size_table(libraries: dict[str, Side]) -> None:
 
 
 def spsa_sweep(case: Problem, attack: SPSA) -> Sweep:
-    return Sweep(attack, Victim(case.frozen), case.task, Threat("linf"), (0.1,), Keyed(("attack", 0)))
+    return Sweep(attack, Victim(case.frozen), case.task, Threat("linf"), (0.1,), RandomStream(("attack", 0)))
 
 
 def spsa_run(case: tuple[Problem, SPSA]) -> object:
-    return spsa_sweep(*case).run(Journal())
+    return spsa_sweep(*case).run(Checkpoint())
 
 
 def bare_forwards(case: Problem, samples: int) -> None:
@@ -98,7 +98,7 @@ def bare_forwards(case: Problem, samples: int) -> None:
 def spsa_table(runs: int) -> None:
     """SPSA's queries per second against those of the victim alone, and its memory as it grows."""
     case, samples = problem("mlp", limit=100), 1_000_000
-    found = spsa_sweep(case, SPSA()).run(Journal())
+    found = spsa_sweep(case, SPSA()).run(Checkpoint())
     taken = paired([lambda: spsa_run((case, SPSA())), lambda: bare_forwards(case, samples)], runs)
     share = median(int(found.forwards.sum()) / a / (samples / b) for a, b in zip(*taken, strict=True))
     per_second = int(found.forwards.sum()) / median(taken[0])

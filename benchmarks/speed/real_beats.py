@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.api import open_bench
-from ecgbench.cell import Cell
-from ecgbench.data import Task
-from ecgbench.journal import Epoch, Progress
+from ecgbench.api import open_runner
+from ecgbench.core.data import Task
+from ecgbench.core.progress import Epoch, Progress
+from ecgbench.runs.cell import Cell
 from ecgbench_plugins.models.cnn import CNN
 
 EPSILONS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
@@ -67,11 +67,11 @@ def problem(name: str, limit: int | None = None) -> Problem:
 
     With `limit` those that `ecgbench run --limit` takes, each class with its share.
     """
-    bench = open_bench(data={}, store=None, device="cpu", plugins=(), tell=_tell)
-    resolve, (model, defense) = bench.catalog.resolve, VICTIMS[name]
+    runner = open_runner(data={}, store=None, device="cpu", plugins=(), tell=_tell)
+    resolve, (model, defense) = runner.catalog.resolve, VICTIMS[name]
     values = (resolve("dataset", DATASET), resolve("model", model), resolve("defense", defense))
     cell = Cell(*values, resolve("attack", "pgd100"), resolve("threat", "linf"), EPSILONS)
-    module, whole = bench.victim(cell, cell.defense).victim.module, bench.task(cell.dataset)
+    module, whole = runner.victim(cell, cell.defense).victim.module, runner.task(cell.dataset)
     rows = [(whole.test.y == label).nonzero().squeeze(1)[: BEATS[model]] for label in range(len(whole.classes))]
     test = whole.test[torch.cat(rows)] if limit is None else whole.limited(limit).test
     nobody = torch.arange(0)  # not a slice, whose storage would be that of the whole split

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, dropout, max_pool1d, pad, relu
 
-from ecgbench.data import Samples, Task
+from ecgbench.core.data import Samples, Task
 from ecgbench_plugins.models.resnet34 import Network, ResNet34
 
 

@@ -11,12 +11,12 @@ from real_beats import REACH, Problem
 from torch import Tensor
 from torch.nn import CrossEntropyLoss, Module
 
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.outcomes import Outcomes
-from ecgbench.sweep import STANDARD, Protocol, Sweep
-from ecgbench.threat import Threat
-from ecgbench.victim import Victim
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Threat
+from ecgbench.core.victim import Victim
+from ecgbench.evaluation.outcomes import Outcomes
+from ecgbench.evaluation.sweep import STANDARD, Protocol, Sweep
 from ecgbench_plugins.attacks.pgd import PGD
 
 THEIR_PROTOCOL = Protocol(success="last", sweep="independent")
@@ -27,9 +27,9 @@ Wrong = Tensor
 def outcomes(problem: Problem, protocol: Protocol = STANDARD) -> Outcomes:
     """The sweep of the bench."""
     attack = PGD(steps=problem.steps, rel_step=REACH / problem.steps, start="zero")
-    threat, rng = Threat("linf", mask=False), Keyed(("speed",))
+    threat, rng = Threat("linf", mask=False), RandomStream(("speed",))
     sweep = Sweep(attack, Victim(problem.frozen), problem.task, threat, problem.epsilons, rng, protocol)
-    return sweep.run(Journal())
+    return sweep.run(Checkpoint())
 
 
 def ecgbench(problem: Problem, protocol: Protocol = STANDARD) -> Wrong:

@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adamax
 from torch.utils.data import DataLoader, TensorDataset
 
-from ecgbench.data import Samples, Task
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 from ecgbench_plugins.defenses.adaptive import Adaptive
 from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.models.mlp import MLP
@@ -76,7 +76,7 @@ def main() -> None:
     batches = -(-5 * int(task.train.y.bincount().max()) // BATCH)
     print(f"{batches} batches of {BATCH}; {machine()}")
     print(f"{'step':<22}{'ours s':>8}{'bare s':>8}{'ratio':>7}{'limit':>7}")
-    rng, quiet = Keyed(("speed",)), Journal()
+    rng, quiet = RandomStream(("speed",)), Checkpoint()
     for name, ours, parts, limit in (
         ("clean", lambda: standard.fit(module, task, rng, quiet), lambda: bare(module, x, y, batches), 1.25),
         (

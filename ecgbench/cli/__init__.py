@@ -10,13 +10,13 @@ from contextlib import suppress
 import click
 
 from ecgbench.cli.board import board
-from ecgbench.cli.compare import compare
 from ecgbench.cli.data import data
 from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
-from ecgbench.cli.run import plan, run, why
+from ecgbench.cli.run import explain, plan, run
+from ecgbench.cli.study import study
 from ecgbench.cli.union import union
-from ecgbench.errors import EcgbenchError, refused
+from ecgbench.core.errors import EcgbenchError, refused
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +29,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, why, list_, info, results, compare, union, board, data):
+for command in (run, plan, explain, list_, info, results, study, union, board, data):
     cli.add_command(command)
 
 

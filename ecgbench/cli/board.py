@@ -20,7 +20,7 @@ def board() -> None:
 @folder
 def build(leaderboard: str) -> None:
     """Render leaderboard/results into leaderboard/README.md."""
-    from ecgbench.board import write
+    from ecgbench.leaderboard.board import write
 
     click.echo(write(Path(leaderboard)))
 
@@ -29,7 +29,7 @@ def build(leaderboard: str) -> None:
 @folder
 def check(leaderboard: str) -> int:
     """Score every row again from its outcomes; exit 1 if a byte of the board would change."""
-    from ecgbench.board import check as faults_of
+    from ecgbench.leaderboard.board import check as faults_of
 
     faults = faults_of(Path(leaderboard))
     for fault in faults:

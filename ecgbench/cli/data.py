@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ecgbench.cli.options import places, plugin_option
-from ecgbench.errors import DataError, EcgbenchError
+from ecgbench.core.errors import DataError, EcgbenchError
 
 if TYPE_CHECKING:
-    from ecgbench.catalog import Catalog
-    from ecgbench.dataroot import Remote
+    from ecgbench.core.dataroot import Remote
+    from ecgbench.registry.catalog import Catalog
 
 data_option = click.option("--data", multiple=True, metavar="NAME=PATH", help="Folder of one dataset's recordings.")
 
@@ -30,14 +30,14 @@ def data() -> None:
 def list_(data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Say of every dataset whether its recordings are here."""
     from ecgbench.api import data_root
-    from ecgbench.catalog import discover
-    from ecgbench.faults import plain
-    from ecgbench.stages import read_by
+    from ecgbench.registry.catalog import discover
+    from ecgbench.runs.cache import read_by
+    from ecgbench.runs.faults import plain
 
     root = data_root({name: Path(path) for name, path in places(data).items()})
-    for name, offer in sorted(discover(plugins).datasets.items()):
+    for name, entry in sorted(discover(plugins).datasets.items()):
         try:
-            files = read_by(offer.value, root)
+            files = read_by(entry.value, root)
             state = f"{len(files)} files" if files else "embedded"
         except DataError as fault:
             state = f"missing: {fault}"
@@ -59,9 +59,9 @@ def get(name: str, address: str | None, data: tuple[str, ...], plugins: tuple[st
     from dataclasses import replace
 
     from ecgbench.api import data_root
-    from ecgbench.catalog import discover
     from ecgbench.cli.options import remark
-    from ecgbench.fetch import get as fetch
+    from ecgbench.registry.catalog import discover
+    from ecgbench.storage.download import get as fetch
 
     catalog = discover(plugins)
     remote = _remote(catalog, name)
@@ -84,8 +84,8 @@ def get(name: str, address: str | None, data: tuple[str, ...], plugins: tuple[st
 @plugin_option
 def verify(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Check the recordings of dataset NAME against their published SHA-256; exit 5 on a fault."""
-    from ecgbench.catalog import discover
-    from ecgbench.fetch import verify as faults_of
+    from ecgbench.registry.catalog import discover
+    from ecgbench.storage.download import verify as faults_of
 
     catalog = discover(plugins)
     faults = faults_of(name, _remote(catalog, name), _folder(catalog, name, data))
@@ -103,7 +103,7 @@ def verify(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
 @plugin_option
 def path(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Print the folder that the recordings of dataset NAME are read from."""
-    from ecgbench.catalog import discover
+    from ecgbench.registry.catalog import discover
 
     click.echo(_folder(discover(plugins), name, data))
 
@@ -116,14 +116,14 @@ def _remote(catalog: Catalog, name: str) -> Remote:
 
 
 def _unpinned(catalog: Catalog, name: str, data: tuple[str, ...]) -> list[str]:
-    from ecgbench.fetch import unpinned
+    from ecgbench.storage.download import unpinned
 
     return unpinned(name, _remote(catalog, name), _files(catalog, name, data))
 
 
 def _files(catalog: Catalog, name: str, data: tuple[str, ...]) -> Mapping[str, Path]:
     from ecgbench.api import data_root
-    from ecgbench.stages import read_by
+    from ecgbench.runs.cache import read_by
 
     return read_by(catalog.resolve("dataset", name), data_root({key: Path(at) for key, at in places(data).items()}))
 

@@ -9,7 +9,7 @@ import click
 from ecgbench.cli.options import plugin_option
 
 if TYPE_CHECKING:
-    from ecgbench.catalog import Catalog
+    from ecgbench.registry.catalog import Catalog
 
 KINDS = ("datasets", "models", "attacks", "defenses")
 FIXED = {
@@ -24,7 +24,7 @@ FIXED = {
 @plugin_option
 def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
     """List datasets, models, attacks, defenses or plugins (all four kinds by default)."""
-    from ecgbench.catalog import discover
+    from ecgbench.registry.catalog import discover
 
     catalog = discover(plugins)
     if kind == "plugins":
@@ -60,9 +60,9 @@ def info(name: str, plugins: tuple[str, ...]) -> None:
     from dataclasses import fields
     from inspect import cleandoc
 
-    from ecgbench.catalog import discover
-    from ecgbench.errors import UnknownNameError
-    from ecgbench.selector import parse
+    from ecgbench.core.errors import UnknownNameError
+    from ecgbench.registry.catalog import discover
+    from ecgbench.registry.selector import parse
 
     catalog = discover(plugins)
     bare = parse(name).name

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the bench they open."""
+"""Options that several commands share, and the runner they open."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ecgbench.bench import Bench
-    from ecgbench.cell import Cell
-    from ecgbench.journal import Progress
-    from ecgbench.suite import Grid
+    from ecgbench.core.progress import Progress
+    from ecgbench.runs.cell import Cell
+    from ecgbench.runs.runner import Runner
+    from ecgbench.runs.suite import Grid
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -43,15 +43,16 @@ def grid_options(command: Command) -> Command:
                 "--skip-bad-records", is_flag=True, help="Leave out damaged recordings; the record names each of them."
             ),
             click.option(
-                "--protocol", help="How falls are counted, such as standard[success=last]; default: standard."
+                "--protocol",
+                help="How adversarial samples are counted, such as standard[success=last]; default: standard.",
             ),
         )
     ):
         command = option(command)
-    return bench_options(command)
+    return runner_options(command)
 
 
-def bench_options(command: Command) -> Command:
+def runner_options(command: Command) -> Command:
     """Where to run it."""
     for option in reversed(
         (
@@ -91,7 +92,7 @@ def places(data: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def open_bench(
+def open_runner(
     data: tuple[str, ...],
     store: str | None,
     device: str,
@@ -99,11 +100,11 @@ def open_bench(
     leaderboard: str | None,
     tell: Callable[[Progress], None] = lambda _: None,
     retrain: bool = False,
-) -> Bench:
-    """The bench of this command; its remarks go to stderr."""
+) -> Runner:
+    """The runner of this command; its remarks go to stderr."""
     from ecgbench import api
 
-    return api.open_bench(
+    return api.open_runner(
         data=places(data),
         store=store,
         device=device,
@@ -120,13 +121,13 @@ def remark(line: str) -> None:
     click.echo(f"note: {line}", err=True)
 
 
-def unfolded(bench: Bench, suite: str | None, skip_bad_records: bool, **grid: Any) -> list[Cell]:
+def unfolded(runner: Runner, suite: str | None, skip_bad_records: bool, **grid: Any) -> list[Cell]:
     """The cells of a suite file or of the options, never of both."""
     from ecgbench.api import skipping_bad
-    from ecgbench.suite import unfold
+    from ecgbench.runs.suite import unfold
 
-    cells = unfold(_grids(suite, **grid), bench.catalog)
-    return skipping_bad(cells, bench.catalog) if skip_bad_records else cells
+    cells = unfold(_grids(suite, **grid), runner.catalog)
+    return skipping_bad(cells, runner.catalog) if skip_bad_records else cells
 
 
 def _grids(
@@ -143,7 +144,7 @@ def _grids(
     audit: bool,
     keep_deltas: int,
 ) -> tuple[Grid, ...]:
-    from ecgbench.suite import Grid, parse_eps, parse_seeds, read_suite
+    from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite
 
     options = (*dataset, *model, *defense, *attack, *threat, *eps, *seed, *([limit] if limit is not None else []))
     if suite is not None:

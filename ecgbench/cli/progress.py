@@ -10,8 +10,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from ecgbench.journal import Epoch, Failed, Note, Progress, Started
-from ecgbench.record import Record
+from ecgbench.core.progress import Epoch, Failed, Note, Progress, Started
+from ecgbench.results.record import Record
 
 EVERY = 60.0  # seconds between two lines of progress in a log
 
@@ -70,7 +70,7 @@ class Reporter:
             self._step(("train",), "train", progress.of, progress.number, f"loss {progress.loss:.3f}")
         else:
             title = f"attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
-            self._step(("attack", progress.eps), title, progress.standing, progress.done, "")
+            self._step(("attack", progress.eps), title, progress.remaining, progress.done, "")
 
     def _step(self, what: tuple[object, ...], title: str, total: int, done: int, text: str) -> None:
         if self._live:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecgbench.errors import EcgbenchError
+from ecgbench.core.errors import EcgbenchError
 
 if TYPE_CHECKING:
-    from ecgbench.outcomes import Outcomes
-    from ecgbench.record import Record
+    from ecgbench.evaluation.outcomes import Outcomes
+    from ecgbench.results.record import Record
 
 store_option = click.option(
     "--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."
@@ -43,7 +43,7 @@ def show(keys: tuple[str, ...], store: str | None, as_json: bool) -> None:
 @store_option
 def compare(first: str, second: str, store: str | None) -> None:
     """Compare two records on the same samples: the difference in ACC per eps, with its interval."""
-    from ecgbench.uncertainty import compare as paired
+    from ecgbench.evaluation.uncertainty import compare as paired
 
     (a, of_a), (b, of_b) = _read(first, store), _read(second, store)
     click.echo(f"A: {a.dataset} {a.model} {a.defense} {a.attack} seed {a.seed}")
@@ -57,8 +57,9 @@ def compare(first: str, second: str, store: str | None) -> None:
 
 def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:
     """A record and its outcomes, from a published file or the store."""
-    from ecgbench.published import read_published, unpack
-    from ecgbench.record import read_record
+    from ecgbench.results.published import read_published
+    from ecgbench.results.record import read_record
+    from ecgbench.storage.arrays import unpack
 
     if key.endswith(".json"):
         published = read_published(Path(key))
@@ -80,7 +81,7 @@ def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:
 
 
 def _all(store: str | None) -> list[Record]:
-    from ecgbench.record import read_record
+    from ecgbench.results.record import read_record
 
     kept = _store(store)
     files = ((key, kept.get("records", key)) for key, _ in kept.identities("records"))
@@ -90,6 +91,6 @@ def _all(store: str | None) -> list[Record]:
 def _store(store: str | None):  # type: ignore[no-untyped-def]
     from ecgbench.api import home_folder
     from ecgbench.cli.options import remark
-    from ecgbench.store import Store
+    from ecgbench.storage.store import Store
 
     return Store((home_folder() if store is None else Path(store)) / "store", remark)

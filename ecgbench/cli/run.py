@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecgbench.cli.options import bench_options, grid_options, open_bench, remark, unfolded
+from ecgbench.cli.options import grid_options, open_runner, remark, runner_options, unfolded
 
 if TYPE_CHECKING:
-    from ecgbench.bench import Bench
-    from ecgbench.cell import Cell
-    from ecgbench.record import Record
+    from ecgbench.results.record import Record
+    from ecgbench.runs.cell import Cell
+    from ecgbench.runs.runner import Runner
 
 SYNTHETIC = "these signals are synthetic, no recordings; real ones: ecgbench data get mitbih, or cinc2017."
 
@@ -46,55 +46,55 @@ def run(
     from ecgbench.cli.tables import tables
 
     reporter = Reporter(quiet, debug=click.get_current_context().find_root().params.get("debug", False))
-    bench = open_bench(data, store, device, plugins, leaderboard, reporter.tell, retrain)
-    cells = unfolded(bench, **grid)
-    bench.find(cells)
+    runner = open_runner(data, store, device, plugins, leaderboard, reporter.tell, retrain)
+    cells = unfolded(runner, **grid)
+    runner.find(cells)
     records: list[Record] = []
     with reporter:
         for number, cell in enumerate(cells, 1):
             reporter.begin(number, len(cells))
-            record = bench.execute(cell)
+            record = runner.execute(cell)
             reporter.finish(record)
             records.append(record)
             if as_json:
                 click.echo(record.json() + b"\n", nl=False)
             if results is not None:
-                _publish(bench, record, Path(results), victims)
+                _publish(runner, record, Path(results), victims)
     if not as_json:
         click.echo(tables(records), nl=False)
     if figures is not None:
-        _draw(bench, cells, records, Path(figures))
+        _draw(runner, cells, records, Path(figures))
     if any(record.synthetic for record in records):
         remark(SYNTHETIC)
     return _status([record.status for record in records])
 
 
-def _publish(bench: Bench, record: Record, folder: Path, victims: bool) -> None:
-    from ecgbench.published import publish
-    from ecgbench.store import Store
+def _publish(runner: Runner, record: Record, folder: Path, victims: bool) -> None:
+    from ecgbench.results.published import publish
+    from ecgbench.storage.store import Store
 
     if record.status == "skipped":
         return
-    publish(record, bench.outcomes_of(record), folder)
+    publish(record, runner.outcomes_of(record), folder)
     if victims:
-        bench.publish_victim(record, Store(folder.parent / "checkpoints"))
+        runner.publish_victim(record, Store(folder.parent / "checkpoints"))
 
 
-def _draw(bench: Bench, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
+def _draw(runner: Runner, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
     """The figures that the board would show of these records, and a figure for each sample whose delta is kept."""
-    from ecgbench.errors import EcgbenchError
-    from ecgbench.gallery import draw_all, gallery, of_deltas
-    from ecgbench.published import Published, place
-    from ecgbench.sections import sections
+    from ecgbench.core.errors import EcgbenchError
+    from ecgbench.leaderboard.figures import board_figures, draw_all, of_perturbations
+    from ecgbench.leaderboard.sections import sections
+    from ecgbench.results.published import Published, place
 
-    gone = [r.key[:12] for r in records if r.status == "ok" and bench.outcomes_of(r) is None]
+    gone = [r.key[:12] for r in records if r.status == "ok" and runner.outcomes_of(r) is None]
     if gone:
         raise EcgbenchError(f"the outcomes of record {gone[0]} are no longer kept; make them again by --retrain.")
-    rows = [Published(record, bench.outcomes_of(record), Path(place(record))) for record in records]
-    figures = gallery(sections(rows), (), records)
+    rows = [Published(record, runner.outcomes_of(record), Path(place(record))) for record in records]
+    figures = board_figures(sections(rows), (), records)
     for cell, record in zip(cells, records, strict=True):
-        if cell.keep_deltas and record.status == "ok" and bench.has_deltas(cell):
-            figures |= of_deltas(record, bench.task(cell.dataset), bench.deltas_of(cell))
+        if cell.keep_deltas and record.status == "ok" and runner.has_perturbations(cell):
+            figures |= of_perturbations(record, runner.task(cell.dataset), runner.perturbations_of(cell))
     draw_all(folder, figures)
 
 
@@ -128,25 +128,25 @@ def plan(
     **grid: Any,
 ) -> None:
     """Say which cells a run would make and which are cached; run nothing."""
-    from ecgbench.whatchanged import remember
+    from ecgbench.runs.explain import remember
 
-    bench = open_bench(data, store, device, plugins, leaderboard)
-    cells = unfolded(bench, **grid)
-    for planned in bench.plan(cells):
+    runner = open_runner(data, store, device, plugins, leaderboard)
+    cells = unfolded(runner, **grid)
+    for planned in runner.plan(cells):
         cell = planned.cell
         kinds = ("dataset", "model", "defense", "attack", "threat")
-        names = {kind: bench.catalog.canonical(kind, getattr(cell, kind)) for kind in kinds}
+        names = {kind: runner.catalog.canonical(kind, getattr(cell, kind)) for kind in kinds}
         if as_json:
             click.echo(json.dumps({"key": planned.key, "work": planned.work, **names, "seed": cell.seed}))
         else:
             click.echo(f"{planned.key[:12]}  {WORK[planned.work]:<20}{' '.join(names.values())} seed={cell.seed}")
-        remember(bench, planned)
+        remember(runner, planned)
 
 
 @click.command()
 @click.argument("key")
-@bench_options
-def why(
+@runner_options
+def explain(
     key: str,
     data: tuple[str, ...],
     store: str | None,
@@ -155,7 +155,5 @@ def why(
     leaderboard: str | None,
 ) -> None:
     """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
-    from ecgbench.whatchanged import why as reasons
-
-    for line in reasons(open_bench(data, store, device, plugins, leaderboard), key):
+    for line in explain(open_runner(data, store, device, plugins, leaderboard), key):
         click.echo(line)

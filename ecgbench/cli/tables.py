@@ -8,8 +8,8 @@ from itertools import groupby
 
 from tabulate import tabulate
 
-from ecgbench.record import Record
-from ecgbench.uncertainty import over_seeds
+from ecgbench.evaluation.uncertainty import over_seeds
+from ecgbench.results.record import Record
 
 
 def tables(records: Iterable[Record]) -> str:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecgbench.cli.options import bench_options, open_bench, remark
+from ecgbench.cli.options import open_runner, remark, runner_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecgbench.bench import Bench
-    from ecgbench.data import Task
-    from ecgbench.threat import Threat
-    from ecgbench.union import Attacked
-    from ecgbench.victim import Victim
+    from ecgbench.core.data import Task
+    from ecgbench.core.threat import Threat
+    from ecgbench.core.victim import Victim
+    from ecgbench.evaluation.union import Attacked
+    from ecgbench.runs.runner import Runner
 
 DEFAULT = ("strict[budget=quick]", "strict", "strict[budget=thorough]")
 
@@ -28,7 +28,7 @@ DEFAULT = ("strict[budget=quick]", "strict", "strict[budget=thorough]")
 @click.option("--threat", "-t", default="linf", show_default=True, help="Threat model.")
 @click.option("--per-class", type=int, default=60, show_default=True, help="Test samples of each class; 0: all.")
 @click.option("--seed", "-s", type=int, default=0, show_default=True, help="Seed of the attacks.")
-@bench_options
+@runner_options
 def union(
     victim: str,
     attack: tuple[str, ...],
@@ -49,41 +49,41 @@ def union(
 
     Example: ecgbench union mitbih-mlp-nsr-recipe-code-seed0 -a strict -a apgd -e 0.03 -t "linf[mask=off]"
     """
-    from ecgbench.victim import frozen
-    from ecgbench.zoo import checkpoints, load_victim, published
+    from ecgbench.core.victim import frozen
+    from ecgbench.runs.zoo import checkpoints, load_victim, published
 
-    bench, folder = open_bench(data, store, device, plugins, leaderboard), checkpoints(leaderboard)
+    runner, folder = open_runner(data, store, device, plugins, leaderboard), checkpoints(leaderboard)
     _, _, card = published(victim, folder)
-    dataset = bench.catalog.resolve("dataset", card.dataset)
-    task = bench.recordings.task(dataset).some_of_each(per_class)
-    rules = bench.catalog.resolve("threat", threat)
-    names = [*(attack or DEFAULT), *(_adapters(bench) if adapters else [])]
+    dataset = runner.catalog.resolve("dataset", card.dataset)
+    task = runner.recordings.task(dataset).some_of_each(per_class)
+    rules = runner.catalog.resolve("threat", threat)
+    names = [*(attack or DEFAULT), *(_adapters(runner) if adapters else [])]
     module = frozen(load_victim(victim, folder).to(device))
-    runs = list(_runs(bench, names, module, task, rules, eps, seed))
+    runs = list(_runs(runner, names, module, task, rules, eps, seed))
     if not runs:
         raise click.UsageError("no attack fits; expected one that runs on this task under this threat.")
     click.echo(f"{victim}, {len(task.test)} test samples, {threat}, eps {eps:g}, seed {seed}\n\n{_table(runs)}")
 
 
-def _adapters(bench: Bench) -> list[str]:
-    return [name for name in bench.catalog.names("attack") if "." in name]
+def _adapters(runner: Runner) -> list[str]:
+    return [name for name in runner.catalog.names("attack") if "." in name]
 
 
 def _runs(
-    bench: Bench, names: Sequence[str], victim: Victim, task: Task, threat: Threat, eps: float, seed: int
+    runner: Runner, names: Sequence[str], victim: Victim, task: Task, threat: Threat, eps: float, seed: int
 ) -> list[Attacked]:
-    from ecgbench.keyed import Keyed
-    from ecgbench.sweep import Sweep
-    from ecgbench.union import attacked
+    from ecgbench.core.random import RandomStream
+    from ecgbench.evaluation.sweep import Sweep
+    from ecgbench.evaluation.union import attacked
 
     runs = []
     for name in names:
-        attack = bench.catalog.resolve("attack", name)
+        attack = runner.catalog.resolve("attack", name)
         unfit = attack.unfit(task, threat)
         if unfit is not None:
             remark(f"{name} is left out: {unfit}")
             continue
-        sweep = Sweep(attack, victim, task, threat, (eps,), Keyed(("attack", seed)), device=bench.device)
+        sweep = Sweep(attack, victim, task, threat, (eps,), RandomStream(("attack", seed)), device=runner.device)
         runs.append(attacked(name, sweep))
     return runs
 
@@ -91,7 +91,7 @@ def _runs(
 def _table(runs: Sequence[Attacked]) -> str:
     from tabulate import tabulate
 
-    from ecgbench.union import alone, union
+    from ecgbench.evaluation.union import alone, union
 
     together = union(runs)
     rows = [

@@ -9,15 +9,15 @@ from types import MappingProxyType, NoneType
 import torch
 from torch import Tensor
 
-from ecgbench.interfaces import Attack, Defense
-from ecgbench.lending import batch_change, module_change
-from ecgbench.losses import margin
+from ecgbench.core.interfaces import Attack, Defense
+from ecgbench.core.losses import margin
+from ecgbench.core.threat import TOLERANCE
+from ecgbench.evaluation.lending import batch_change, module_change
 from ecgbench.testing.problem import ROWS
 from ecgbench.testing.promise import Promise, examine, odd, unfit_everywhere, value
 from ecgbench.testing.runs import AttackCase, Run
 from ecgbench.testing.tasks import SHAPES
 from ecgbench.testing.traces import fresh_generators
-from ecgbench.threat import TOLERANCE
 
 CLOSE = 1e-6  # between a row's perturbations in different batches
 REACH, SHARE = 0.8, 0.95  # of eps, of the rows: what a strong attack finds
@@ -40,7 +40,7 @@ Fault = Callable[[Run], Tensor]
 
 
 def interface(case: AttackCase) -> str | None:
-    """access, minimal, source, unfit and reach as `ecgbench.interfaces.Attack` has them, and fit for something."""
+    """access, minimal, source, unfit and reach as `ecgbench.core.interfaces.Attack` has them, and fit for something."""
     attack = case.plugin
     if attack.access not in ("gradient", "score"):
         return f"access {attack.access!r}"
@@ -101,7 +101,7 @@ def zero(case: AttackCase) -> str | None:
 
 
 def generators(case: AttackCase) -> str | None:
-    """Every draw from the keyed `rng`, none from the global generators of torch, numpy and python."""
+    """Every draw from the `rng`, none from the global generators of torch, numpy and python."""
     with fresh_generators() as moved:
         for run in case.first:
             case.play(run.problem)
@@ -152,25 +152,25 @@ def alone(case: AttackCase) -> str | None:
 
 
 def unwatched(case: AttackCase) -> str | None:
-    """A perturbation inside the ball also where no fall is seen, as inside a training."""
+    """A perturbation inside the ball also where no row is seen to be adversarial, as inside a training."""
     blind = (case.unwatched(run.problem) for run in case.first)
     return _where(blind, lambda run: ~run.trial.ball.contains(run.answer), "one outside")
 
 
 def strong(case: AttackCase) -> str | None:
-    """At least 95 % of the rows felled whose critical size on a linear victim is below 0.8 eps."""
+    """At least 95 % of the rows made adversarial whose critical size on a linear victim is below 0.8 eps."""
     for norm in [run.problem.threat.norm for run in case.first]:
-        fell = torch.cat([_felled(run) for run in case.runs if run.problem.threat.norm == norm])
-        share = float(fell.float().mean())
+        adversarial = torch.cat([_felled(run) for run in case.runs if run.problem.threat.norm == norm])
+        share = float(adversarial.float().mean())
         if share < SHARE:
-            return f"{100 * share:.0f} % of {len(fell)} rows in {norm}"
+            return f"{100 * share:.0f} % of {len(adversarial)} rows in {norm}"
     return None
 
 
 def targeted(case: AttackCase) -> str | None:
     """With a target, another perturbation, and the target nearer in at least 90 % of the rows."""
     for run in case.first:
-        goal = run.problem.aimed(run.problem.task.classes[-1])
+        goal = run.problem.with_target(run.problem.task.classes[-1])
         if case.plugin.unfit(goal.task, goal.threat) is not None:
             continue
         rows = (goal.task.test.y != len(goal.task.classes) - 1).nonzero().squeeze(1)
@@ -193,16 +193,16 @@ def _where(runs: Iterable[Run], fault: Fault, what: str) -> str | None:
 
 
 def _felled(run: Run) -> Tensor:
-    """Of the rows that can fall well inside eps, which did."""
+    """Of the rows that can be adversarial well inside eps, which are."""
     rows = run.problem.critical < REACH * run.problem.eps
     with torch.no_grad():
         predicted = run.module(run.trial.batch.x + run.answer).argmax(1)
-    return run.trial.aim.met(predicted)[rows]
+    return run.trial.goal.met(predicted)[rows]
 
 
 def _margin(run: Run, delta: Tensor) -> Tensor:
     with torch.no_grad():
-        return margin(run.module(run.trial.batch.x + delta), run.trial.aim)
+        return margin(run.module(run.trial.batch.x + delta), run.trial.goal)
 
 
 ATTACK_PROMISES: tuple[Promise[AttackCase], ...] = tuple(

@@ -12,12 +12,12 @@ from types import MappingProxyType, NoneType
 
 import torch
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot, Remote
-from ecgbench.errors import DataError
-from ecgbench.interfaces import Dataset, Defaults
-from ecgbench.lending import batch_change
-from ecgbench.sweep import check_grid
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.dataroot import DataRoot, Remote
+from ecgbench.core.errors import DataError
+from ecgbench.core.interfaces import Dataset, Defaults
+from ecgbench.evaluation.lending import batch_change
+from ecgbench.evaluation.sweep import check_grid
 from ecgbench.testing.promise import Promise, examine, odd, value
 from ecgbench.testing.traces import fresh_generators
 
@@ -67,7 +67,7 @@ class DatasetCase:
 
 
 def interface(case: DatasetCase) -> str | None:
-    """defaults, remote, files and load as `ecgbench.interfaces.Dataset` has them."""
+    """defaults, remote, files and load as `ecgbench.core.interfaces.Dataset` has them."""
     dataset = case.plugin
     fault = None if isinstance(dataset, Dataset) else "a part of it missing"
     return fault or odd("defaults", dataset.defaults, Defaults) or odd("remote", dataset.remote, NoneType, Remote)

@@ -14,20 +14,20 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.data import Task
-from ecgbench.interfaces import Defense, Model
-from ecgbench.journal import Epoch, Journal, Progress, State
-from ecgbench.keyed import Keyed
-from ecgbench.lending import batch_change, same
-from ecgbench.store import pack_tensors
+from ecgbench.core.data import Task
+from ecgbench.core.interfaces import Defense, Model
+from ecgbench.core.progress import Checkpoint, Epoch, Progress, State
+from ecgbench.core.random import RandomStream
+from ecgbench.core.victim import Victim
+from ecgbench.evaluation.lending import batch_change, same
+from ecgbench.storage.arrays import pack_tensors
 from ecgbench.testing.datasets import PARTS
 from ecgbench.testing.promise import Promise, examine, odd, value
 from ecgbench.testing.tasks import SmallModel, small_task
 from ecgbench.testing.traces import fresh_generators
-from ecgbench.victim import Victim
 
 ROWS = 8
-RNG = Keyed(("train", 0))
+RNG = RandomStream(("train", 0))
 
 
 def check_defense(
@@ -49,7 +49,7 @@ class Killed(BaseException):
     """Stands for a job that is killed; no plugin catches it by mistake."""
 
 
-class Diary(Journal):
+class MemoryCheckpoint(Checkpoint):
     """Keeps in memory what a store keeps on disk; after `limit` states the job is killed."""
 
     def __init__(self, pages: dict[str, State] | None = None, limit: int | None = None) -> None:
@@ -59,17 +59,17 @@ class Diary(Journal):
         self.limit, self.name = limit, ""
         self.keeps: list[str] = []
 
-    def keep(self, state: State) -> None:
+    def save(self, state: State) -> None:
         self.pages[self.name] = {name: tensor.detach().clone() for name, tensor in state.items()}
         self.keeps.append(self.name)
         if len(self.keeps) == self.limit:
             raise Killed
 
-    def kept(self) -> State | None:
+    def load(self) -> State | None:
         page = self.pages.get(self.name)
         return None if page is None else {name: tensor.clone() for name, tensor in page.items()}
 
-    def chapter(self, name: str) -> Journal:
+    def part(self, name: str) -> Checkpoint:
         part = copy(self)
         part.name = f"{self.name}/{name}"
         return part
@@ -77,11 +77,11 @@ class Diary(Journal):
 
 @dataclass(frozen=True)
 class Fit:
-    """A training: the weights it began with, the module it gave, its journal, and the task it was given."""
+    """A training: the weights it began with, the module it gave, its checkpoint, and the task it was given."""
 
     begun: State
     module: Module
-    diary: Diary
+    checkpoint: MemoryCheckpoint
     task: Task
     trace: str | None
 
@@ -100,13 +100,13 @@ class DefenseCase:
         """One undisturbed training."""
         return self.fit()
 
-    def fit(self, diary: Diary | None = None, salt: int = 0) -> Fit:
+    def fit(self, checkpoint: MemoryCheckpoint | None = None, salt: int = 0) -> Fit:
         """Train as the host does, on a copy of the task; `salt` sets the global generators."""
-        module, task, diary = self.begun(self.plugin), _copied(self.blind), diary or Diary()
+        module, task, checkpoint = self.begun(self.plugin), _copied(self.blind), checkpoint or MemoryCheckpoint()
         state = deepcopy(module.state_dict())
         with fresh_generators(salt) as moved:
-            trained = self.plugin.fit(module, task, RNG, diary)
-            return Fit(state, trained, diary, task, moved())
+            trained = self.plugin.fit(module, task, RNG, checkpoint)
+            return Fit(state, trained, checkpoint, task, moved())
 
     def begun(self, defense: Defense) -> Module:
         """The module that `defense` is given: its base's weights, trained once, or fresh ones."""
@@ -115,7 +115,7 @@ class DefenseCase:
             return module
         name = repr(defense.base)
         if name not in self.bases:
-            fitted = defense.base.fit(self.begun(defense.base), _copied(self.blind), RNG, Diary())
+            fitted = defense.base.fit(self.begun(defense.base), _copied(self.blind), RNG, MemoryCheckpoint())
             self.bases[name] = fitted.state_dict()
         base = self.blank(defense.base)
         base.load_state_dict(self.bases[name])
@@ -136,7 +136,7 @@ class DefenseCase:
 
 
 def interface(case: DefenseCase) -> str | None:
-    """base, wrap and fit as `ecgbench.interfaces.Defense` has them."""
+    """base, wrap and fit as `ecgbench.core.interfaces.Defense` has them."""
     fault = odd("base", case.plugin.base, NoneType, Defense)
     return fault or odd("wrap(...) =", case.begun(case.plugin), Module)
 
@@ -174,13 +174,13 @@ def generators(case: DefenseCase) -> str | None:
 
 
 def repeatable(case: DefenseCase) -> str | None:
-    """The same weights from the same keyed `rng`, whatever the state of the global generators."""
+    """The same weights from the same `rng`, whatever the state of the global generators."""
     return _difference(case.fit(salt=1).module.state_dict(), case.fitted.module.state_dict())
 
 
 def told(case: DefenseCase) -> str | None:
-    """Every epoch told to the journal, from number 1 to no more than announced."""
-    epochs = [each for each in case.fitted.diary.told if isinstance(each, Epoch)]
+    """Every epoch told to the checkpoint, from number 1 to no more than announced."""
+    epochs = [each for each in case.fitted.checkpoint.told if isinstance(each, Epoch)]
     if not epochs:
         return "none"
     numbers = [epoch.number for epoch in epochs]
@@ -191,16 +191,16 @@ def told(case: DefenseCase) -> str | None:
 
 
 def resumable(case: DefenseCase) -> str | None:
-    """The same weights after being killed and going on from what the journal kept, without starting over."""
-    whole = len(case.fitted.diary.keeps)
+    """The same weights after being killed and going on from what the checkpoint kept, without starting over."""
+    whole = len(case.fitted.checkpoint.keeps)
     if not whole:
         return "nothing kept"
     for limit in sorted({1, max(1, whole - 1)}):
         pages: dict[str, State] = {}
         with suppress(Killed):
-            case.fit(Diary(pages, limit), salt=1)
-        rest = case.fit(Diary(pages), salt=2)
-        if len(rest.diary.keeps) >= whole:
+            case.fit(MemoryCheckpoint(pages, limit), salt=1)
+        rest = case.fit(MemoryCheckpoint(pages), salt=2)
+        if len(rest.checkpoint.keeps) >= whole:
             return f"all {whole} states kept anew after being killed at number {limit}"
         change = _difference(rest.module.state_dict(), case.fitted.module.state_dict())
         if change:

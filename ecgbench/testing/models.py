@@ -13,20 +13,20 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.data import Batch, Task
-from ecgbench.interfaces import Model
-from ecgbench.keyed import Keyed
-from ecgbench.lending import module_change
-from ecgbench.store import pack_tensors
+from ecgbench.core.data import Batch, Task
+from ecgbench.core.interfaces import Model
+from ecgbench.core.random import RandomStream
+from ecgbench.core.victim import Victim
+from ecgbench.evaluation.lending import module_change
+from ecgbench.storage.arrays import pack_tensors
 from ecgbench.testing.promise import Promise, examine, odd, unfit_everywhere, value
 from ecgbench.testing.tasks import SHAPES, small_task
 from ecgbench.testing.traces import fresh_generators
-from ecgbench.victim import Victim
 
 CLOSE = 1e-5  # between a row's logits in different batches, relative to logits above 1
 ROWS = 8
 STRIP = (1, 512)  # a rhythm, for networks that halve the time too often for a beat
-RNG = Keyed(("forward", 0))
+RNG = RandomStream(("forward", 0))
 
 
 def check_model(model: Model, task: Task | None = None, *, expected: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -64,7 +64,7 @@ class ModelCase:
 
 
 def interface(case: ModelCase) -> str | None:
-    """default_dataset, unfit and build as `ecgbench.interfaces.Model` has them, and fit for some task."""
+    """default_dataset, unfit and build as `ecgbench.core.interfaces.Model` has them, and fit for some task."""
     fault = odd("default_dataset", case.plugin.default_dataset, str)
     return fault or unfit_everywhere([case.plugin.unfit(task) for task in case.offered])
 
@@ -104,7 +104,7 @@ def logits(case: ModelCase) -> str | None:
 
 
 def deterministic(case: ModelCase) -> str | None:
-    """The same logits at every forward in eval mode (of the same keyed `rng`, if it takes one)."""
+    """The same logits at every forward in eval mode (of the same `rng`, if it takes one)."""
     for task, victim in case.built:
         rows = task.test[:ROWS]
         with fresh_generators(salt=1):

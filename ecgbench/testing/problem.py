@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from ecgbench.data import Samples, Task
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Norm, Threat
-from ecgbench.trial import Trial, Watch
-from ecgbench.victim import Victim
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Norm, Threat
+from ecgbench.core.trial import Trial, Watch
+from ecgbench.core.victim import Victim
 
 ROWS = 32
 HALVINGS = 48
@@ -45,8 +45,8 @@ class LinearVictim(Module):
 class Problem:
     """Samples of a linear victim, each right when clean; `task.test` is what is attacked.
 
-    `critical` (n,) is the smallest size, in the unit of `threat`, at which a perturbation fells each row: exact
-    for mask and bounds. About 7 rows of 10 can fall at `eps`.
+    `critical` (n,) is the smallest size, in the unit of `threat`, at which a perturbation makes each row adversarial:
+    exact for mask and bounds. About 7 rows of 10 can be adversarial at `eps`.
     """
 
     module: LinearVictim
@@ -59,7 +59,7 @@ class Problem:
         goal = f" target={self.threat.target}" if self.threat.target else ""
         return f"{self.threat.norm}{goal}, samples {self.task.shape}, {len(self.task.classes)} classes"
 
-    def aimed(self, target: str) -> Problem:
+    def with_target(self, target: str) -> Problem:
         """The same problem with a class to reach; `critical` then has no meaning."""
         return replace(self, threat=replace(self.threat, target=target))
 
@@ -81,18 +81,18 @@ class Problem:
         return Trial.begin(
             Victim(deepcopy(self.module).eval().requires_grad_(training)),
             batch,
-            self.threat.around(batch, self.eps if eps is None else eps, self.task.bounds),
-            self.threat.aim(batch.y, self.task.classes),
-            Keyed(("victim", 0)),
+            self.threat.ball(batch, self.eps if eps is None else eps, self.task.bounds),
+            self.threat.goal(batch.y, self.task.classes),
+            RandomStream(("victim", 0)),
             watch=watch,
             gradients_allowed=gradients,
-            source=self._sibling() if source else None,
+            surrogate=self._sibling() if source else None,
             rate=self.task.rate,
         )
 
     def _sibling(self) -> Victim:
         weight = self.module.weight.detach()
-        noise = Keyed(("sibling",)).normal(torch.arange(len(weight)), weight.shape[1:])
+        noise = RandomStream(("sibling",)).normal(torch.arange(len(weight)), weight.shape[1:])
         return Victim(
             LinearVictim(weight + 0.1 * weight.std() * noise, self.module.offset).eval().requires_grad_(False)
         )
@@ -107,21 +107,21 @@ def linear_problem(
     seed: int = 0,
 ) -> Problem:
     """Uniform samples inside `bounds`, or z-scored ones without; masked at their end, eps in a physical unit."""
-    rng = Keyed(("linear problem", *shape, classes, seed))
-    weight = rng.at("weight").normal(torch.arange(classes), (prod(shape),)) * 3 / prod(shape) ** 0.5
+    rng = RandomStream(("linear problem", *shape, classes, seed))
+    weight = rng.fold_in("weight").normal(torch.arange(classes), (prod(shape),)) * 3 / prod(shape) ** 0.5
     middle = 0.0 if bounds is None else sum(bounds) / 2
     module = LinearVictim(weight, -middle * weight.sum(1)).eval()
     ids = 7 * torch.arange(ROWS) + 3
-    free = 0.6 + 0.4 * rng.at("mask").uniform(ids, ())
+    free = 0.6 + 0.4 * rng.fold_in("mask").uniform(ids, ())
     mask = torch.arange(shape[-1]) < (free * shape[-1]).view(-1, *[1] * len(shape))
     if bounds is None:
-        x = rng.at("x").normal(ids, shape)
+        x = rng.fold_in("x").normal(ids, shape)
     else:
-        x = bounds[0] + (bounds[1] - bounds[0]) * rng.at("x").uniform(ids, shape)
+        x = bounds[0] + (bounds[1] - bounds[0]) * rng.fold_in("x").uniform(ids, shape)
     x = x * mask
     with torch.no_grad():
         y = module(x).argmax(1)
-    samples = Samples.of(x, y, mask=mask, ids=ids, scale=0.5 + rng.at("scale").uniform(ids, ()))
+    samples = Samples.of(x, y, mask=mask, ids=ids, scale=0.5 + rng.fold_in("scale").uniform(ids, ()))
     names = tuple("ABCDEFGHIJ"[:classes])
     task = Task("linear problem", names, samples, samples, samples, bounds, physical="mV", synthetic=True)
     threat = Threat(norm, unit="mV")
@@ -130,13 +130,13 @@ def linear_problem(
 
 
 def critical_size(module: LinearVictim, task: Task, threat: Threat) -> Tensor:
-    """The smallest size that fells each test sample, in the unit of `threat`: (n,), inf where none does.
+    """The smallest size that makes each test sample adversarial, in the unit of `threat`: (n,), inf where none does.
 
     Toward one rival the best point of each size is clip(t * d, low, high), d the difference of their weights
     (its sign for L-inf); its gain grows with t, so t is found by halving. Then the nearest rival counts.
     """
     samples = task.test
-    walls = threat.around(samples, torch.inf, task.bounds)
+    walls = threat.ball(samples, torch.inf, task.bounds)
     low, high = (wall.expand_as(samples.x).flatten(1)[:, None].double() for wall in (walls.low, walls.high))
     weight = module.weight.detach().double()
     pull = weight - weight[samples.y][:, None]  # (n, classes, d)

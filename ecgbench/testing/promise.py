@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Generic, Protocol, TypeVar
 
-from ecgbench.errors import ContractError, UnknownNameError
-from ecgbench.selector import identity, parameters
+from ecgbench.core.errors import ContractError, UnknownNameError
+from ecgbench.registry.identity import identity
+from ecgbench.registry.selector import parameters
 
 
 class About(Protocol):

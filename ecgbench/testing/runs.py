@@ -7,15 +7,15 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
+from ecgbench.core.interfaces import Attack
+from ecgbench.core.random import RandomStream
+from ecgbench.core.threat import Norm
+from ecgbench.core.trial import Trial, Watch
 from ecgbench.testing.problem import LinearVictim, Problem, linear_problem
-from ecgbench.threat import Norm
-from ecgbench.trial import Trial, Watch
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 KINDS: tuple[tuple[int, tuple[float, float] | None], ...] = ((5, (0.0, 1.0)), (2, None))  # classes, bounds
-RNG = Keyed(("attack", 0))
+RNG = RandomStream(("attack", 0))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class AttackCase:
         eps: float | None = None,
         watch: Watch | None = None,
         training: bool = False,
-        rng: Keyed = RNG,
+        rng: RandomStream = RNG,
     ) -> Run:
         """Run the attack once, as the host does."""
         trial = problem.trial(

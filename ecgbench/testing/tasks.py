@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import Dropout, Flatten, Linear, Module, ReLU, Sequential
 
-from ecgbench.data import Samples, Task
-from ecgbench.interfaces import Model
-from ecgbench.keyed import Keyed
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.interfaces import Model
+from ecgbench.core.random import RandomStream
 
 SHAPES = ((1, 187), (3, 8, 8), (48, 18))  # of samples: a beat, a volume, a table of vital signs
 PATIENT = 4  # samples in turn
@@ -24,8 +24,8 @@ def small_task(shape: tuple[int, ...] = (1, 187), classes: int = 5, seed: int = 
     32 samples of each class to train, 8 to validate, 16 to test; groups of 4; scale in mV. Equal arguments give
     equal bytes, in tensors of their own.
     """
-    rng = Keyed(("small task", *shape, classes, seed))
-    pattern = rng.at("pattern").uniform(torch.arange(classes), shape)
+    rng = RandomStream(("small task", *shape, classes, seed))
+    pattern = rng.fold_in("pattern").uniform(torch.arange(classes), shape)
     return Task(
         name="small task",
         classes=tuple(f"C{label}" for label in range(classes)),
@@ -39,15 +39,15 @@ def small_task(shape: tuple[int, ...] = (1, 187), classes: int = 5, seed: int = 
     )
 
 
-def _samples(pattern: Tensor, rng: Keyed, first: int, last: int) -> Samples:
+def _samples(pattern: Tensor, rng: RandomStream, first: int, last: int) -> Samples:
     """The samples of every class from its number `first` up to `last`."""
     shape = pattern.shape[1:]
     ids = torch.arange(first * len(pattern), last * len(pattern))
     y = ids % len(pattern)
-    length = (0.7 + 0.3 * rng.at("length").uniform(ids, ())) * shape[-1]
+    length = (0.7 + 0.3 * rng.fold_in("length").uniform(ids, ())) * shape[-1]
     mask = torch.arange(shape[-1]) < length.view(-1, *[1] * len(shape))
-    x = (0.25 + 0.5 * pattern[y] + 0.1 * rng.at("noise").normal(ids, shape)).clamp(0, 1) * mask
-    scale = 0.5 + rng.at("scale").uniform(ids, ())
+    x = (0.25 + 0.5 * pattern[y] + 0.1 * rng.fold_in("noise").normal(ids, shape)).clamp(0, 1) * mask
+    scale = 0.5 + rng.fold_in("scale").uniform(ids, ())
     return Samples.of(x, y, mask=mask, ids=ids, scale=scale, group=ids // PATIENT)
 
 

@@ -8,11 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ecgbench.descent import in_turn
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.trial import Trial
+from ecgbench import Attack, RandomStream, Trial, hookimpl, run_sequentially
 
 
 @dataclass(frozen=True)
@@ -23,14 +19,14 @@ class Powerline(Attack):
     cycles: float = 0.4
     phases: int = 8
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, [partial(self._hum, phase=phase / self.phases) for phase in range(self.phases)])
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        return run_sequentially(trial, [partial(self._hum, phase=phase / self.phases) for phase in range(self.phases)])
 
     def _hum(self, trial: Trial, at: Tensor, phase: float) -> Tensor:
         time = torch.arange(trial.shape[-1], device=trial.batch.x.device)
         wave = torch.sin(2 * torch.pi * (self.cycles * time + phase)).expand_as(trial.batch.x)
         delta = trial.ball.project(trial.ball.eps * wave)
-        trial.look(delta)
+        trial.submit(delta)
         return delta
 
 

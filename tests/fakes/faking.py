@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.data import Task
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
+from ecgbench.core.data import Task
+from ecgbench.core.interfaces import Defense
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 from ecgbench_plugins.defenses.none import Standard
 
 Answer = Callable[[Module, Tensor], Tensor]
@@ -32,7 +32,7 @@ class Fake(Defense):
     def wrap(self, module: Module, task: Task) -> Module:
         return Tricked(module, self.answer)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         return model
 
     def answer(self, honest: Module, x: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from faking import Fake
 from torch import Tensor
 from torch.nn import Module
 
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
+from ecgbench.core.hookspecs import hookimpl
+from ecgbench.core.interfaces import Defense
 
 
 class _Lie(torch.autograd.Function):

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import avg_pool1d
 
-from ecgbench.data import Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
+from ecgbench.core.data import Task
+from ecgbench.core.hookspecs import hookimpl
+from ecgbench.core.interfaces import Defense
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Detecting(Fake):
     def wrap(self, module: Module, task: Task) -> Module:
         return Guard(module)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         assert isinstance(model, Guard)
         model.limit.copy_(roughness(task.train.x[:20_000]).quantile(0.5))
         return model

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.training import Schedule, train
+from ecgbench.core.data import Batch, Task
+from ecgbench.core.hookspecs import hookimpl
+from ecgbench.core.interfaces import Defense
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.training import Schedule, train
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Tempered(Schedule, Defense):
     epochs: int = 20
     temperature: float = 100.0
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             return cross_entropy(module(batch.x) / self.temperature, batch.y)
 
-        return train(model, task, loss, self, rng, journal)
+        return train(model, task, loss, self, rng, checkpoint)
 
 
 @dataclass(frozen=True)

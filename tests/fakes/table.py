@@ -9,18 +9,20 @@ from pathlib import Path
 import torch
 from torch.nn import Module
 
-from ecgbench.audit import Audit
-from ecgbench.catalog import Catalog, discover
-from ecgbench.checks import Check, Examination
-from ecgbench.data import Task
-from ecgbench.interfaces import Dataset, Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.outcomes import Outcomes
-from ecgbench.sweep import Sweep
-from ecgbench.victim import Victim, frozen
+from ecgbench.checks.audit import Audit
+from ecgbench.checks.cheap import CheapChecks, Check
+from ecgbench.core.data import Task
+from ecgbench.core.interfaces import Dataset, Defense
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
+from ecgbench.core.victim import Victim, frozen
+from ecgbench.evaluation.outcomes import Outcomes
+from ecgbench.evaluation.sweep import Sweep
+from ecgbench.registry.catalog import Catalog, discover
 
-FILES = tuple(str(Path(__file__).with_name(f"{name}.py")) for name in ("logits", "inputs", "gradients", "company"))
+FILES = tuple(
+    str(Path(__file__).with_name(f"{name}.py")) for name in ("logits", "inputs", "gradients", "nondeterministic")
+)
 FAKES = {
     "scaled": "LOSSSAT",
     "tempered": "LOSSSAT",
@@ -96,17 +98,17 @@ class Bed:
                 module = defense.wrap(self._module(model, defense.base, seed), self.task)
             else:
                 with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(Keyed(("weights", seed)).seed)
+                    torch.manual_seed(RandomStream(("weights", seed)).seed)
                     module = defense.wrap(self.catalog.resolve("model", model).build(self.task), self.task)
-            self.trained[key] = defense.fit(module, self.task, Keyed(("train", seed)), Journal()).eval()
+            self.trained[key] = defense.fit(module, self.task, RandomStream(("train", seed)), Checkpoint()).eval()
         return self.trained[key]
 
     def row(self, name: str, victim: Victim, twin: Victim | None, attack: str, limit: int, seed: int = 0) -> Row:
         """Attack the victim and make every check, cheap and costly."""
         foe, task = self.catalog.resolve("attack", attack), self.task.limited(limit)
-        sweep = Sweep(foe, victim, task, self.threat, (self.eps,), Keyed(("attack", seed)))
-        outcomes = sweep.run(Journal())
-        checks = Examination(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, twin).run()
+        sweep = Sweep(foe, victim, task, self.threat, (self.eps,), RandomStream(("attack", seed)))
+        outcomes = sweep.run(Checkpoint())
+        checks = CheapChecks(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, twin).run()
         return Row(name, attack, _accuracy(outcomes, 0), _accuracy(outcomes, self.eps), checks)
 
     def fakes(self, limit: int = 300) -> Iterator[Row]:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import DataError
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.dataroot import DataRoot
+from ecgbench.core.errors import DataError
 from ecgbench_plugins.datasets import rhythms
 from ecgbench_plugins.datasets.cinc2017 import Cinc2017
 from ecgbench_plugins.datasets.headers import read_header

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecgbench.data import Task
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import DataError
+from ecgbench.core.data import Task
+from ecgbench.core.dataroot import DataRoot
+from ecgbench.core.errors import DataError
 from ecgbench_plugins.datasets import mitbih
 from ecgbench_plugins.datasets.mitbih import MitBih
 

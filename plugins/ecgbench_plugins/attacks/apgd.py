@@ -10,15 +10,25 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ecgbench.data import Task
-from ecgbench.descent import State, descend, in_turn
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy, dlr, margin, pair_margin
-from ecgbench.threat import Ball, Threat
-from ecgbench.trial import Loss, Slope, Trial
-from ecgbench.victim import chunks
+from ecgbench import (
+    Attack,
+    Ball,
+    Loss,
+    RandomStream,
+    StepState,
+    Task,
+    Threat,
+    Trial,
+    ValueAndGrad,
+    chunks,
+    cross_entropy,
+    dlr,
+    hookimpl,
+    iterate,
+    margin,
+    pair_margin,
+    run_sequentially,
+)
 
 LOSSES = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
 PAIRED = {"margin": pair_margin, "dlr": dlr}
@@ -73,41 +83,41 @@ class APGD(Attack):
     def longer(self) -> Attack:
         return replace(self, steps=2 * self.steps)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, self._climbs(rng))
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        return run_sequentially(trial, self._climbs(rng))
 
-    def _climbs(self, rng: Keyed) -> Iterator[partial[Tensor]]:
+    def _climbs(self, rng: RandomStream) -> Iterator[partial[Tensor]]:
         climb = self._toward_each if self.rival == "each" else self._ascend
         for restart in range(self.restarts):
-            yield partial(climb, rng=rng.at(self.loss, restart), random=self.start == "random" or restart > 0)
+            yield partial(climb, rng=rng.fold_in(self.loss, restart), random=self.start == "random" or restart > 0)
 
-    def _ascend(self, trial: Trial, at: Tensor, rng: Keyed, random: bool) -> Tensor:
+    def _ascend(self, trial: Trial, at: Tensor, rng: RandomStream, random: bool) -> Tensor:
         return self._climb(trial, LOSSES[self.loss], rng, random)
 
-    def _toward_each(self, trial: Trial, at: Tensor, rng: Keyed, random: bool) -> Tensor:
+    def _toward_each(self, trial: Trial, at: Tensor, rng: RandomStream, random: bool) -> Tensor:
         """Of each row the end with the largest margin among its climbs, one toward each other class."""
-        if not trial.aim.leave:
+        if not trial.goal.untargeted:
             return self._ascend(trial, at, rng, random)
         answer, rivals = torch.zeros_like(trial.batch.x), trial.rivals()
         for rows in chunks(torch.arange(len(trial), device=answer.device), (rivals.shape[1], *trial.shape)):
             copies = trial[rows].toward_each(rivals[rows])
             ends = self._climb(copies, PAIRED[self.loss], rng, random)
-            best = margin(copies.scores(ends), copies.aim).view(len(rows), -1).argmax(1)
+            best = margin(copies.logits(ends), copies.goal).view(len(rows), -1).argmax(1)
             answer[rows] = ends.view(len(rows), -1, *trial.shape)[torch.arange(len(rows)), best]
         return answer
 
-    def _climb(self, trial: Trial, loss: Loss, rng: Keyed, random: bool) -> Tensor:
+    def _climb(self, trial: Trial, loss: Loss, rng: RandomStream, random: bool) -> Tensor:
         """One ascent, radius by radius; rows that fall leave it where they are."""
         largest = trial.ball.scaled(self.radii[0], trial.batch.x)
         zero = torch.zeros_like(trial.batch.x)
         delta = largest.sample(trial.batch.ids, trial.shape, rng) if random else zero
         for radius, steps in zip(self.radii, self._phases(), strict=True):
-            rows = (~trial.fell).nonzero().squeeze(1)
+            rows = (~trial.is_adversarial).nonzero().squeeze(1)
             part = trial[rows]
             ball = part.ball.scaled(radius, part.batch.x)
             start = ball.project(delta[rows])
             rule, state = partial(self._step, steps=steps), self._begin(ball, start)
-            delta[rows] = descend(part, start, loss, rule, steps, state, ball=ball)
+            delta[rows] = iterate(part, start, loss, rule, steps, state, ball=ball)
         return delta
 
     def _phases(self) -> list[int]:
@@ -115,34 +125,36 @@ class APGD(Attack):
         larger = [int(LARGER / len(self.radii) * self.steps)] * (len(self.radii) - 1)
         return [*larger, self.steps - sum(larger)]
 
-    def _begin(self, ball: Ball, start: Tensor) -> State:
+    def _begin(self, ball: Ball, start: Tensor) -> StepState:
         lowest = torch.full_like(ball.eps.flatten(), -torch.inf)
         before = (start, -lowest)
         best = (start, torch.zeros_like(start), lowest)
         check = (2 * ball.eps, torch.zeros_like(lowest), lowest, lowest < 0)
         return (0, *before, *best, *check)
 
-    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State, steps: int) -> tuple[Tensor, State]:
+    def _step(
+        self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState, steps: int
+    ) -> tuple[Tensor, StepState]:
         """x(k) and its loss and gradient -> x(k + 1). What has to be known of x(k) is noted first."""
-        k, before, value, best, climb, top, length, rises, mark, halved = state
-        rises = rises + (slope.value > value)
-        higher = slope.value > top
-        best, climb = _pick(higher, delta, best), _pick(higher, slope.gradient, climb)
-        top = torch.where(higher, slope.value, top)
+        k, before, value, best, best_gradient, top, length, rises, mark, halved = state
+        rises = rises + (grad.value > value)
+        higher = grad.value > top
+        best, best_gradient = _pick(higher, delta, best), _pick(higher, grad.gradient, best_gradient)
+        top = torch.where(higher, grad.value, top)
         if k == steps - 1:
             return best, state
 
-        gradient = slope.gradient
+        gradient = grad.gradient
         if k in (since := _checkpoints(steps)):
             stuck = (rises < RISING * since[k]) | (~halved & (top <= mark))
             length = _pick(stuck, length / 2, length)
-            delta, gradient = _pick(stuck, best, delta), _pick(stuck, climb, gradient)
+            delta, gradient = _pick(stuck, best, delta), _pick(stuck, best_gradient, gradient)
             rises, mark, halved = torch.zeros_like(rises), top, stuck
 
         ahead = ball.project(torch.addcmul(delta, length, ball.steepest(gradient)))
         if k > 0:
             ahead = ball.project(delta.lerp(ahead, FORWARD).add_(delta - before, alpha=1 - FORWARD))
-        return ahead, (k + 1, delta, slope.value, best, climb, top, length, rises, mark, halved)
+        return ahead, (k + 1, delta, grad.value, best, best_gradient, top, length, rises, mark, halved)
 
 
 def _pick(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy
-from ecgbench.trial import Trial
+from ecgbench import Attack, RandomStream, Trial, cross_entropy, hookimpl
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class FGSM(Attack):
     def reach(self, eps: float) -> float | None:
         return eps
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         _, gradient = trial.gradient(torch.zeros_like(trial.batch.x), cross_entropy)
         return trial.ball.project(trial.ball.eps * trial.ball.steepest(gradient))
 

@@ -9,10 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.trial import Trial
+from ecgbench import Attack, RandomStream, Trial, hookimpl
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Identity(Attack):
 
     access: ClassVar[Literal["gradient", "score"]] = "score"
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         return torch.zeros_like(trial.batch.x)
 
 

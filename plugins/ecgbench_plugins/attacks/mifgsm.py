@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ecgbench.descent import State, descend
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy
-from ecgbench.threat import Ball
-from ecgbench.trial import Slope, Trial
+from ecgbench import Attack, Ball, RandomStream, StepState, Trial, ValueAndGrad, cross_entropy, hookimpl, iterate
 
 
 @dataclass(frozen=True)
@@ -43,13 +37,13 @@ class MIFGSM(Attack):
     def longer(self) -> Attack:
         return replace(self, steps=2 * self.steps)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         start = torch.zeros_like(trial.batch.x)
-        return descend(trial, start, cross_entropy, self._step, self.steps, (torch.zeros_like(start),))
+        return iterate(trial, start, cross_entropy, self._step, self.steps, (torch.zeros_like(start),))
 
-    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
-        size = slope.gradient.flatten(1).abs().sum(1).clamp_min(1e-38)
-        momentum = self.decay * state[0] + slope.gradient / size.view_as(ball.eps)
+    def _step(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
+        size = grad.gradient.flatten(1).abs().sum(1).clamp_min(1e-38)
+        momentum = self.decay * state[0] + grad.gradient / size.view_as(ball.eps)
         return ball.project(delta + self.rel_step * ball.eps * ball.steepest(momentum)), (momentum,)
 
 

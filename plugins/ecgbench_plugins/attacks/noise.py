@@ -9,11 +9,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ecgbench.descent import in_turn
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.trial import Trial
+from ecgbench import Attack, RandomStream, Trial, hookimpl, run_sequentially
 
 
 @dataclass(frozen=True)
@@ -27,17 +23,17 @@ class Noise(Attack):
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} given; expected 1 or more")
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, self._points(rng))
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        return run_sequentially(trial, self._points(rng))
 
-    def _points(self, rng: Keyed) -> Iterator[partial[Tensor]]:
+    def _points(self, rng: RandomStream) -> Iterator[partial[Tensor]]:
         for draw in range(self.draws):
-            yield partial(_point, rng=rng.at(draw))
+            yield partial(_point, rng=rng.fold_in(draw))
 
 
-def _point(trial: Trial, at: Tensor, rng: Keyed) -> Tensor:
+def _point(trial: Trial, at: Tensor, rng: RandomStream) -> Tensor:
     delta = trial.ball.sample(trial.batch.ids, trial.shape, rng)
-    trial.look(delta)
+    trial.submit(delta)
     return delta
 
 

@@ -10,14 +10,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ecgbench.data import Task
-from ecgbench.descent import State, descend, in_turn
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy, margin, pair_margin
-from ecgbench.threat import Ball, Threat
-from ecgbench.trial import Slope, Trial
+from ecgbench import (
+    Attack,
+    Ball,
+    RandomStream,
+    StepState,
+    Task,
+    Threat,
+    Trial,
+    ValueAndGrad,
+    cross_entropy,
+    hookimpl,
+    iterate,
+    margin,
+    pair_margin,
+    run_sequentially,
+)
 
 LOSSES = {"ce": cross_entropy, "margin": margin, "targeted-margin": pair_margin}
 
@@ -27,7 +35,7 @@ class PGD(Attack):
     """PGD of Madry et al. 2018, section 2.1, on any ball.
 
     `steps` gradient steps of `rel_step * eps`, or of `abs_step` in the unit of eps where that is given, from a
-    random point of the ball or from the clean sample; `restarts` > 1 begins again at random for what stands.
+    random point of the ball or from the clean sample; `restarts` > 1 begins again at random for what remains.
     `loss`: "ce", "margin" (best other logit minus the true one), or "targeted-margin", the margin toward every
     other class in turn, likeliest first (with a target: that one). `update=adamax` feeds the gradient's sign
     to Adamax, a momentum-sign step (Ma and Liang 2020, as coded); L-inf only. The margin of a target is its
@@ -61,43 +69,43 @@ class PGD(Attack):
     def longer(self) -> Attack:
         return replace(self, steps=2 * self.steps, start="random")
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, self._descents(trial, rng))
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        return run_sequentially(trial, self._descents(trial, rng))
 
-    def _descents(self, trial: Trial, rng: Keyed) -> Iterator[partial[Tensor]]:
+    def _descents(self, trial: Trial, rng: RandomStream) -> Iterator[partial[Tensor]]:
         """Every restart with every rival, in the order they are tried."""
-        paired = self.loss == "targeted-margin" and trial.aim.leave
+        paired = self.loss == "targeted-margin" and trial.goal.untargeted
         rivals = trial.rivals() if paired else None
         for restart in range(self.restarts):
             for rank in range(rivals.shape[1] if rivals is not None else 1):
                 toward = None if rivals is None else rivals[:, rank]
-                yield partial(self._descent, rng=rng.at(restart), restart=restart, toward=toward)
+                yield partial(self._descent, rng=rng.fold_in(restart), restart=restart, toward=toward)
 
-    def _descent(self, trial: Trial, at: Tensor, rng: Keyed, restart: int, toward: Tensor | None) -> Tensor:
+    def _descent(self, trial: Trial, at: Tensor, rng: RandomStream, restart: int, toward: Tensor | None) -> Tensor:
         if toward is not None:
             trial = trial.toward(toward[at])
         zero = torch.zeros_like(trial.batch.x)
         fresh = self.start == "random" or restart > 0
         start = trial.ball.sample(trial.batch.ids, trial.shape, rng) if fresh else zero
-        loss = LOSSES[self.loss] if trial.aim.leave or self.loss == "ce" else margin
+        loss = LOSSES[self.loss] if trial.goal.untargeted or self.loss == "ce" else margin
         if self.update == "adamax":
-            return descend(trial, start, loss, self._adamax, self.steps, (zero, zero.clone(), 0))
-        if not trial.aim.leave and loss is margin:
-            return descend(trial, start, loss, self._averaged, self.steps, (zero,))
-        return descend(trial, start, loss, self._plain, self.steps)
+            return iterate(trial, start, loss, self._adamax, self.steps, (zero, zero.clone(), 0))
+        if not trial.goal.untargeted and loss is margin:
+            return iterate(trial, start, loss, self._averaged, self.steps, (zero,))
+        return iterate(trial, start, loss, self._plain, self.steps)
 
-    def _plain(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
-        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(slope.gradient))), state
+    def _plain(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
+        return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(grad.gradient))), state
 
-    def _averaged(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    def _averaged(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
         """A plain step along the running mean of gradients: what converges on a loss with kinks."""
-        mean = state[0].lerp(slope.gradient, 0.1)
+        mean = state[0].lerp(grad.gradient, 0.1)
         return ball.project(torch.addcmul(delta, self._length(ball), ball.steepest(mean))), (mean,)
 
-    def _adamax(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    def _adamax(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
         """Adamax (Kingma and Ba 2015, algorithm 2) on the sign; betas 0.9 and 0.999, as in torch."""
         mean, peak, step = state
-        sign = slope.gradient.sign()
+        sign = grad.gradient.sign()
         mean = mean.lerp(sign, 0.1)
         peak = torch.maximum(0.999 * peak, sign.abs() + 1e-8)
         rate = self._length(ball) / (1 - 0.9 ** (step + 1))

@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d
 
-from ecgbench.descent import State, descend
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import cross_entropy, margin
-from ecgbench.threat import Ball
-from ecgbench.trial import Loss, Slope, Trial
+from ecgbench import (
+    Attack,
+    Ball,
+    Loss,
+    RandomStream,
+    StepState,
+    Trial,
+    ValueAndGrad,
+    cross_entropy,
+    hookimpl,
+    iterate,
+    margin,
+)
 
 PUBLISHED = 300.0  # Hz
 Smooth = Callable[[Tensor], Tensor]
@@ -60,12 +66,12 @@ class SAP(Attack):
     def reach(self, eps: float) -> float | None:
         return (self.rough + self.steps) * (self.rel_step * eps if self.abs_step is None else self.abs_step)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         loss = cross_entropy if self.loss == "ce" else margin
         smooth = partial(_smoothed, taps=self.taps(trial.rate).to(trial.batch.x.device))
         theta = self._roughly(trial, loss)
         step = partial(self._step, smooth=smooth)
-        return descend(trial, trial.ball.project(smooth(theta)), loss, step, self.steps, (theta,))
+        return iterate(trial, trial.ball.project(smooth(theta)), loss, step, self.steps, (theta,))
 
     def taps(self, rate: float | None = None) -> Tensor:
         """S at a dataset's `rate` as one kernel: an odd number of taps, the middle one on the sample itself."""
@@ -79,16 +85,18 @@ class SAP(Attack):
         return (total / total.sum()).float()
 
     def _roughly(self, trial: Trial, loss: Loss) -> Tensor:
-        """Where plain PGD gets to, (n, *shape); a fall on its way is none of a smooth perturbation."""
+        """Where plain PGD gets to, (n, *shape); an adversarial point on its way is none of a smooth perturbation."""
         unseen = replace(trial, watch="last") if trial.watch == "first" else trial
         theta = torch.zeros_like(trial.batch.x)
         for _ in range(self.rough):
             theta = self._climbed(trial.ball, theta, unseen.gradient(theta, loss)[1])
         return theta
 
-    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State, smooth: Smooth) -> tuple[Tensor, State]:
+    def _step(
+        self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState, smooth: Smooth
+    ) -> tuple[Tensor, StepState]:
         """The gradient for theta is S of that for delta, the kernel being symmetric."""
-        open_to = slope.gradient if ball.free is None else torch.where(ball.free, slope.gradient, 0.0)
+        open_to = grad.gradient if ball.mask is None else torch.where(ball.mask, grad.gradient, 0.0)
         theta = self._climbed(ball, state[0], smooth(open_to))
         return ball.project(smooth(theta)), (theta,)
 

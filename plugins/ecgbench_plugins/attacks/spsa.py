@@ -11,14 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ecgbench.descent import State, descend
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import margin
-from ecgbench.threat import Ball
-from ecgbench.trial import Loss, Slope, Trial
-from ecgbench.victim import chunks
+from ecgbench import Attack, Ball, Loss, RandomStream, StepState, Trial, ValueAndGrad, chunks, hookimpl, iterate, margin
 
 
 @dataclass(frozen=True)
@@ -53,23 +46,25 @@ class SPSA(Attack):
     def longer(self) -> Attack:
         return replace(self, steps=2 * self.steps)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         start = trial.ball.sample(trial.batch.ids, trial.shape, rng)
-        slopes = partial(self._slope, draws=map(rng.at, count()))
-        return descend(trial, start, margin, self._step, self.steps, (torch.zeros_like(start), 0), slopes)
+        oracle = partial(self._slope, draws=map(rng.fold_in, count()))
+        return iterate(trial, start, margin, self._step, self.steps, (torch.zeros_like(start), 0), oracle)
 
-    def _slope(self, trial: Trial, delta: Tensor, loss: Loss, draws: Iterator[Keyed]) -> tuple[Tensor, Slope]:
-        """What `Trial.slope` would give, from scores; rows that fall at `delta` are not probed."""
-        value, hit = loss(trial.scores(delta), trial.aim), trial.fell
+    def _slope(
+        self, trial: Trial, delta: Tensor, loss: Loss, draws: Iterator[RandomStream]
+    ) -> tuple[Tensor, ValueAndGrad]:
+        """What `Trial.value_and_grad` would give, from scores; rows that are adversarial at `delta` are not probed."""
+        value, hit = loss(trial.logits(delta), trial.goal), trial.is_adversarial
         if not bool(hit.any()):
-            return hit, Slope(value, self.estimate(trial, delta, loss, next(draws)))
+            return hit, ValueAndGrad(value, self.estimate(trial, delta, loss, next(draws)))
         stay, gradient = (~hit).nonzero().squeeze(1), torch.zeros_like(delta)
         gradient[stay] = self.estimate(trial[stay], delta[stay], loss, next(draws))
-        return hit, Slope(value, gradient)
+        return hit, ValueAndGrad(value, gradient)
 
-    def estimate(self, trial: Trial, delta: Tensor, loss: Loss, rng: Keyed) -> Tensor:
+    def estimate(self, trial: Trial, delta: Tensor, loss: Loss, rng: RandomStream) -> Tensor:
         """The estimated gradient (n, *shape) at `delta`, probing nothing outside the mask."""
-        length, free = trial.ball.length(self.probe), trial.ball.free
+        length, free = trial.ball.length(self.probe), trial.ball.mask
         reach = length if free is None else torch.where(free, length, 0.0)
         total, generator = torch.zeros_like(delta), rng.generator()
         for piece in chunks(torch.arange(self.pairs), (2, *trial.shape)):
@@ -79,11 +74,11 @@ class SPSA(Attack):
             total += ((ahead - behind) @ signs.flatten(1)).view_as(delta)
         return total / (2 * self.pairs * length)
 
-    def _step(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
+    def _step(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
         """Adamax (Kingma and Ba 2015, algorithm 2, beta1 0.9) where every gradient has size 1, or a plain step."""
         mean, step = state
         length = self.rel_step * ball.eps if self.abs_step is None else ball.length(self.abs_step)
-        direction = ball.steepest(slope.gradient)
+        direction = ball.steepest(grad.gradient)
         if self.update == "adamax":
             mean = mean.lerp(direction, 0.1)
             direction = mean / (1 - 0.9 ** (step + 1))

@@ -10,12 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.losses import margin
-from ecgbench.threat import Ball
-from ecgbench.trial import Trial
+from ecgbench import Attack, Ball, RandomStream, Trial, hookimpl, margin
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the window halves
 TILES = 5
@@ -47,25 +42,25 @@ class Square(Attack):
     def longer(self) -> Attack:
         return replace(self, queries=2 * self.queries)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         """The first query is the start, the last one presents the answer."""
         whole, answer = trial, torch.zeros_like(trial.batch.x)
         rows, time = torch.arange(len(trial), device=answer.device), _Time.of(trial)
-        delta = _start(trial, time, rng.at("start"))
-        value = margin(trial.scores(delta), trial.aim)
+        delta = _start(trial, time, rng.fold_in("start"))
+        value = margin(trial.logits(delta), trial.goal)
         for query in range(1, self.queries - 1):
-            fell = trial.fell
-            if bool(fell.any()):
-                stay = (~fell).nonzero().squeeze(1)
+            adversarial = trial.is_adversarial
+            if bool(adversarial.any()):
+                stay = (~adversarial).nonzero().squeeze(1)
                 rows, time, delta, value, trial = rows[stay], time[stay], delta[stay], value[stay], trial[stay]
             if not len(rows):
                 return whole.best(answer)
-            proposal = _proposal(trial, time, delta, self._share(query), rng.at(query))
-            seen = margin(trial.scores(proposal), trial.aim)
+            proposal = _proposal(trial, time, delta, self._share(query), rng.fold_in(query))
+            seen = margin(trial.logits(proposal), trial.goal)
             better = seen > value
             value = torch.where(better, seen, value)
             delta = torch.where(better.view_as(trial.ball.eps), proposal, delta)
-        trial.look(delta)
+        trial.submit(delta)
         answer[rows] = delta
         return whole.best(answer)
 
@@ -97,7 +92,7 @@ class _Time:
         return torch.where((rank >= 0) & (rank < length), rank, -1)
 
 
-def _start(trial: Trial, time: _Time, rng: Keyed) -> Tensor:
+def _start(trial: Trial, time: _Time, rng: RandomStream) -> Tensor:
     """L-inf: a sign of its own for every time and channel. L2: five peaks along time in every channel."""
     ball, ids = trial.ball, trial.batch.ids
     if ball.norm == "linf":
@@ -110,7 +105,7 @@ def _start(trial: Trial, time: _Time, rng: Keyed) -> Tensor:
     return ball.project(SKIN * ball.eps * ball.steepest((signs * peaks).view_as(trial.batch.x)))
 
 
-def _proposal(trial: Trial, time: _Time, delta: Tensor, share: float, rng: Keyed) -> Tensor:
+def _proposal(trial: Trial, time: _Time, delta: Tensor, share: float, rng: RandomStream) -> Tensor:
     """`delta` with one window rewritten."""
     ball, now = trial.ball, _channels(delta)
     channels = now.shape[1]

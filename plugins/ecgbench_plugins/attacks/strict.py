@@ -10,11 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ecgbench.descent import in_turn
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack
-from ecgbench.keyed import Keyed
-from ecgbench.trial import Trial
+from ecgbench import Attack, RandomStream, Trial, hookimpl, run_sequentially
 from ecgbench_plugins.attacks.apgd import APGD
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.attacks.square import Square
@@ -65,24 +61,24 @@ class Strict(Attack):
         if self.eot < 1:
             raise ValueError(f"eot={self.eot} given; expected 1 or more")
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
-        return in_turn(trial, self._parts(trial, rng))
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        return run_sequentially(trial, self._parts(trial, rng))
 
-    def _parts(self, trial: Trial, rng: Keyed) -> Iterator[partial[Tensor]]:
+    def _parts(self, trial: Trial, rng: RandomStream) -> Iterator[partial[Tensor]]:
         budget = BUDGETS[self.budget]
-        padded = trial.ball.free is None and not bool(trial.batch.mask.all())
+        padded = trial.ball.mask is None and not bool(trial.batch.mask.all())
         yield partial(_part, name="apgd-ce", attack=APGD(budget.steps), rng=rng)
         for number, attack in enumerate(_passes(budget, trial)):
             on_signal = padded and number % SIGNAL == SIGNAL - 1
             name = f"{type(attack).__name__.lower()}-{attack.loss}{'-signal' if on_signal else ''}"
-            yield partial(_part, name=name, attack=attack, rng=rng.at("pass", number), on_signal=on_signal)
+            yield partial(_part, name=name, attack=attack, rng=rng.fold_in("pass", number), on_signal=on_signal)
         for queries, on_signal in product(budget.queries, (False, True) if padded else (False,)):
             name = "square-signal" if on_signal else "square"
             yield partial(_part, name=name, attack=Square(queries), rng=rng, on_signal=on_signal)
 
 
 def _passes(budget: Budget, trial: Trial) -> Iterator[APGD | PGD]:
-    if not trial.aim.leave:
+    if not trial.goal.untargeted:
         yield from _passes_to_a_target(budget)
         return
     first = APGD(loss="margin", rival="each", start="zero")
@@ -103,7 +99,7 @@ def _passes_to_a_target(budget: Budget) -> Iterator[APGD | PGD]:
             yield PGD(steps, rel_step=5 / steps, loss="targeted-margin", start="random" if number else "zero")
 
 
-def _part(trial: Trial, at: Tensor, name: str, attack: Attack, rng: Keyed, on_signal: bool = False) -> Tensor:
+def _part(trial: Trial, at: Tensor, name: str, attack: Attack, rng: RandomStream, on_signal: bool = False) -> Tensor:
     part = trial.named(name)
     if on_signal:
         part = replace(part, ball=part.ball.within(part.batch.mask))

@@ -8,13 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ecgbench.data import Task
-from ecgbench.errors import ContractError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack, Defense, Determinism, delta_of
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
-from ecgbench.trial import Trial
+from ecgbench import Attack, ContractError, Defense, Determinism, RandomStream, Task, Threat, Trial, delta_of, hookimpl
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.none import Standard
 
@@ -23,9 +17,9 @@ from ecgbench_plugins.defenses.none import Standard
 class Transfer(Attack):
     """Papernot et al. 2016 (arXiv 1605.07277): `attack` runs on a victim of the same model, trained as `source` says.
 
-    It runs there to its end, not to the first fall: an example that has only just crossed the source's boundary
-    seldom crosses another. The attacked victim sees the last perturbation, in one forward a sample, which is all
-    that is counted. A victim that falls more easily to this than to its own gradients hides them.
+    It runs there to its end, not to the first adversarial point: an example that has only just crossed the source's
+    boundary seldom crosses another. The attacked victim sees the last perturbation, in one forward a sample, which is
+    all that is counted. A victim that is attacked more easily by this than to its own gradients hides them.
     """
 
     access: ClassVar[Literal["gradient", "score"]] = "score"
@@ -50,21 +44,21 @@ class Transfer(Attack):
     def reach(self, eps: float) -> float | None:
         return self.attack.reach(eps)
 
-    def perturb(self, trial: Trial, rng: Keyed) -> Tensor:
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         delta = delta_of(self.attack, self._rehearsal(trial), rng)
-        trial.look(delta)
+        trial.submit(delta)
         return delta
 
     def _rehearsal(self, trial: Trial) -> Trial:
-        """The same rows, ball and aim on the source, with a memory of its own."""
-        if trial.source is None:
+        """The same rows, ball and goal on the source, with a memory of its own."""
+        if trial.surrogate is None:
             raise ContractError(self, "a trial with a source", "one without")
         return Trial.begin(
-            trial.source,
+            trial.surrogate,
             trial.batch,
             trial.ball,
-            trial.aim,
-            trial.rng.at("source"),
+            trial.goal,
+            trial.rng.fold_in("source"),
             watch="never" if trial.watch == "never" else "last",
             gradients_allowed=self.attack.access == "gradient",
             rate=trial.rate,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbench.errors import DataError
+from ecgbench import DataError
 from ecgbench_plugins.datasets import headers, textfiles
 from ecgbench_plugins.datasets.beat_report import REPORT
 from ecgbench_plugins.datasets.headers import Header, Signal, read_header

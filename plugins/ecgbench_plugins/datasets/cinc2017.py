@@ -13,13 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot, Remote, digest
-from ecgbench.errors import DataError, EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Dataset, Defaults
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
+from ecgbench import (
+    DataError,
+    DataRoot,
+    Dataset,
+    Defaults,
+    EcgbenchError,
+    RandomStream,
+    Remote,
+    Samples,
+    Task,
+    Threat,
+    digest,
+    hookimpl,
+)
 from ecgbench_plugins.datasets import rhythms
 from ecgbench_plugins.datasets.rhythm_files import (
     CLASSES,
@@ -139,7 +146,11 @@ class Cinc2017(Dataset):
         self, table: np.ndarray, labels: NDArray[np.int64], files: Mapping[str, Path]
     ) -> tuple[tuple[NDArray[np.bool_], ...], tuple[str, ...]]:
         """Which rows are in train, validation and test, and what must be said of it."""
-        lot = Keyed(("cinc2017", self.split, self.seed)).uniform(torch.from_numpy(table["record"]).long(), ()).numpy()
+        lot = (
+            RandomStream(("cinc2017", self.split, self.seed))
+            .uniform(torch.from_numpy(table["record"]).long(), ())
+            .numpy()
+        )
         sound, content = labels >= 0, table["content"]
         single, first = _single(content, sound), _first(content, sound)
         if self.split == "han":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgbench.errors import DataError
+from ecgbench import DataError
 from ecgbench_plugins.datasets.textfiles import read_text
 
 SOURCE = Path(__file__)

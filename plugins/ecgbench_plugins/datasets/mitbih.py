@@ -18,13 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot, Remote, digest
-from ecgbench.errors import DataError, EcgbenchError, instead
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Dataset, Defaults
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
+from ecgbench import (
+    DataError,
+    DataRoot,
+    Dataset,
+    Defaults,
+    EcgbenchError,
+    RandomStream,
+    Remote,
+    Samples,
+    Task,
+    Threat,
+    digest,
+    hookimpl,
+    instead,
+)
 from ecgbench_plugins.datasets import beats, kaggle
 from ecgbench_plugins.datasets.beat_report import complete, remarks
 from ecgbench_plugins.datasets.textfiles import read_text
@@ -239,7 +247,7 @@ def _arrays(
 
 def _drawn(table: np.ndarray, tests: Sequence[int], seed: int) -> NDArray[np.int64]:
     """Part of each beat: 0 train, 1 validation (a fifth of each class of what testing leaves), 2 test."""
-    lot = Keyed(("mitbih", "random split", seed)).uniform(torch.arange(len(table)), ())
+    lot = RandomStream(("mitbih", "random split", seed)).uniform(torch.arange(len(table)), ())
     part = np.zeros(len(table), np.int64)
     for label, n in enumerate(tests):
         rows = np.flatnonzero(table["label"] == label)

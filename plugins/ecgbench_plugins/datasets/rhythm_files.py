@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import DataError
+from ecgbench import DataError, DataRoot
 from ecgbench_plugins.datasets.rhythms import ENDINGS
 from ecgbench_plugins.datasets.textfiles import read_text
 

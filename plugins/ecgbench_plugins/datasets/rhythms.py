@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbench.errors import DataError
+from ecgbench import DataError
 from ecgbench_plugins.datasets import headers, textfiles
 from ecgbench_plugins.datasets.headers import read_header
 

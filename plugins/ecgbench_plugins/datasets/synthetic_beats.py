@@ -16,12 +16,7 @@ import torch
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Dataset, Defaults
-from ecgbench.threat import Threat
+from ecgbench import DataRoot, Dataset, Defaults, EcgbenchError, Samples, Task, Threat, hookimpl
 from ecgbench_plugins.datasets.mcsharry import QRS, Array, P, Q, R, S, T, Waves
 
 SHARES = {"N": 0.40, "S": 0.15, "V": 0.18, "F": 0.12, "Q": 0.15}

@@ -16,12 +16,7 @@ import torch
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
-from ecgbench.data import Samples, Task
-from ecgbench.dataroot import DataRoot
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Dataset, Defaults
-from ecgbench.threat import Threat
+from ecgbench import DataRoot, Dataset, Defaults, EcgbenchError, Samples, Task, Threat, hookimpl
 from ecgbench_plugins.datasets.mcsharry import QRS, Array, P, R, S, T, Waves
 from ecgbench_plugins.datasets.rr_intervals import MIDDLE, WITHOUT_P, Rhythm, Timing
 

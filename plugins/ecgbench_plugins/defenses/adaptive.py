@@ -9,15 +9,20 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Task
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack, Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
-from ecgbench.training import Schedule, train
-from ecgbench.victim import Victim
+from ecgbench import (
+    Attack,
+    Batch,
+    Checkpoint,
+    Defense,
+    EcgbenchError,
+    RandomStream,
+    Schedule,
+    Task,
+    Threat,
+    Victim,
+    hookimpl,
+    train,
+)
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.inner import perturbation
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
@@ -53,24 +58,24 @@ class Adaptive(Schedule, Defense):
             )
         check_ramp(self.warmup)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         self.threat.check(task.physical, task.classes)
         of_cnn = convolutional(model)
         mechanisms = coded(self.recipe, unit_norm=of_cnn, decay=of_cnn, second_step=of_cnn)
         before_forward, hooks = mechanisms.begin(model)
         ramp, scale = Ramp(self.warmup), 2.0 if self.recipe == "code" and not of_cnn else 1.0
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             student = Victim(module)
             delta = perturbation(module, batch, self.attack, self.threat, ramp.share * self.eps, task, step)
             before_forward()
-            attacked = cross_entropy(student.logits(batch.x + delta, batch, step.at("attacked")), batch.y)
+            attacked = cross_entropy(student.logits(batch.x + delta, batch, step.fold_in("attacked")), batch.y)
             if not self.clean:
                 return scale * attacked
-            clean = cross_entropy(student.logits(batch.x, batch, step.at("clean")), batch.y)
+            clean = cross_entropy(student.logits(batch.x, batch, step.fold_in("clean")), batch.y)
             return scale * (self.clean * clean + (1 - self.clean) * attacked)
 
-        return train(model, task, loss, self, rng, journal, [ramp, *hooks])
+        return train(model, task, loss, self, rng, checkpoint, [ramp, *hooks])
 
 
 @hookimpl

@@ -10,15 +10,20 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Task
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
-from ecgbench.training import Schedule, train
-from ecgbench.victim import Victim, evaluating
+from ecgbench import (
+    Batch,
+    Checkpoint,
+    Defense,
+    EcgbenchError,
+    RandomStream,
+    Schedule,
+    Task,
+    Threat,
+    Victim,
+    evaluating,
+    hookimpl,
+    train,
+)
 from ecgbench_plugins.defenses.inner import check_untargeted
 from ecgbench_plugins.defenses.intervals import Box, leads
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
@@ -51,13 +56,13 @@ class IBP(Schedule, Defense):
         check_untargeted(self.threat)
         check_ramp(self.wait, self.warmup)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         self.threat.check(task.physical, task.classes)
         one = task.train[:1].to(Victim(model).device)
         self._worst(model, one, self.eps, task, rng)  # a module without intervals fails before it is trained
         ramp = Ramp(self.warmup, self.wait)
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             clean = cross_entropy(Victim(module).logits(batch.x, batch, step), batch.y)
             if not ramp.share:
                 return clean
@@ -65,11 +70,11 @@ class IBP(Schedule, Defense):
             share = ramp.share * (1 - self.clean)
             return (1 - share) * clean + share * bounded
 
-        return train(model, task, loss, self, rng, journal, [ramp])
+        return train(model, task, loss, self, rng, checkpoint, [ramp])
 
-    def _worst(self, module: Module, batch: Batch, eps: float, task: Task, step: Keyed) -> Tensor:
+    def _worst(self, module: Module, batch: Batch, eps: float, task: Task, step: RandomStream) -> Tensor:
         """Upper bounds (n, classes) of all logits less the true one."""
-        ball = self.threat.around(batch, eps, task.bounds)
+        ball = self.threat.ball(batch, eps, task.bounds)
         low, high = (side.expand_as(batch.x) for side in (ball.low, ball.high))
         with evaluating(module) as victim:
             box = cast(Tensor, Box.between(batch.x + low, batch.x + high))

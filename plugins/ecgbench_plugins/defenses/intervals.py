@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecgbench.errors import EcgbenchError
+from ecgbench import EcgbenchError
 
 FACTS = {"shape", "size", "ndim", "dim", "device", "dtype"}
 SHAPING = {
@@ -116,8 +116,8 @@ def _normalised(
     if training or mean is None or var is None:
         raise _without_rule("batch_norm of the batch's own mean")
     centre = func(box.centre, mean, var, weight, bias, False, momentum, eps)
-    slope = None if weight is None else weight.abs()
-    return Box(centre, func(box.radius, torch.zeros_like(mean), var, slope, None, False, momentum, eps))
+    gradient = None if weight is None else weight.abs()
+    return Box(centre, func(box.radius, torch.zeros_like(mean), var, gradient, None, False, momentum, eps))
 
 
 def _padded(

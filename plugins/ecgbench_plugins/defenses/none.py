@@ -9,13 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.training import Schedule, train
-from ecgbench.victim import Victim
+from ecgbench import Batch, Checkpoint, Defense, RandomStream, Schedule, Task, Victim, hookimpl, train
 from ecgbench_plugins.defenses.recipe import Recipe, coded, convolutional
 
 
@@ -29,15 +23,15 @@ class Standard(Schedule, Defense):
 
     recipe: Recipe = "plain"
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         mechanisms = coded(self.recipe, unit_norm=convolutional(model), decay=True)
         before_forward, hooks = mechanisms.begin(model)
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             before_forward()
             return cross_entropy(Victim(module).logits(batch.x, batch, step), batch.y)
 
-        return train(model, task, loss, self, rng, journal, hooks)
+        return train(model, task, loss, self, rng, checkpoint, hooks)
 
 
 @hookimpl

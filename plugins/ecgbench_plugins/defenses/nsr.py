@@ -11,14 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Task
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.training import Schedule, train
-from ecgbench.victim import Victim
+from ecgbench import Batch, Checkpoint, Defense, EcgbenchError, RandomStream, Schedule, Task, Victim, hookimpl, train
 from ecgbench_plugins.defenses.penalties import (
     active_margin,
     input_gradient,
@@ -60,16 +53,16 @@ class Penalised(Schedule, Defense):
         """What the recipe does beside the loss."""
         return coded(self.recipe)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         terms, differentiates = self.terms(model), self.differentiates
         before_forward, hooks = self.mechanisms(model).begin(model)
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             before_forward()
             x = batch.x.detach().requires_grad_() if differentiates else batch.x
             return terms(Victim(module).logits(x, batch, step), x, batch.y)
 
-        return train(model, task, loss, self, rng, journal, hooks)
+        return train(model, task, loss, self, rng, checkpoint, hooks)
 
 
 @dataclass(frozen=True)

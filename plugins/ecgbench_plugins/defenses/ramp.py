@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ecgbench.errors import EcgbenchError
-from ecgbench.keyed import Keyed
-from ecgbench.training import Hook
+from ecgbench import EcgbenchError, Hook, RandomStream
 
 
 class Ramp(Hook):
@@ -13,7 +11,7 @@ class Ramp(Hook):
     def __init__(self, length: int, wait: int = 0) -> None:
         self.length, self.wait, self.share = length, wait, 0.0
 
-    def begin_epoch(self, epoch: int, rng: Keyed) -> None:
+    def begin_epoch(self, epoch: int, rng: RandomStream) -> None:
         done = epoch + 1 - self.wait
         self.share = max(0.0, min(1.0, done / self.length)) if self.length else float(done > 0)
 

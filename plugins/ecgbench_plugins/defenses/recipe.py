@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.nn import Conv1d, Conv2d, Conv3d, Linear, Module, ModuleList
 from torch.optim import Optimizer
 
-from ecgbench.journal import State
-from ecgbench.keyed import Keyed
-from ecgbench.training import Hook
+from ecgbench import Hook, RandomStream, State
 
 Recipe = Literal["plain", "text", "code"]
 """A study's training as its text has it, as its code has it, or plain: the loss alone, as coded."""
@@ -75,16 +73,16 @@ class Revival(Hook):
         self.layers = layers
         self.largest = [torch.zeros(len(layer.weight), device=layer.weight.device) for layer in layers]
 
-    def kept(self) -> State:
+    def state(self) -> State:
         """The largest entry of each kernel's gradient so far in this epoch."""
         return {str(number): largest for number, largest in enumerate(self.largest)}
 
     @torch.no_grad()
-    def begin_epoch(self, epoch: int, rng: Keyed) -> None:
+    def begin_epoch(self, epoch: int, rng: RandomStream) -> None:
         for number, (layer, largest) in enumerate(zip(self.layers, self.largest, strict=True)):
             dead = (largest == 0).nonzero().squeeze(1)
             if epoch and len(dead):
-                kernel = rng.at(number).normal(dead, layer.weight.shape[1:])
+                kernel = rng.fold_in(number).normal(dead, layer.weight.shape[1:])
                 size = torch.linalg.vector_norm(kernel.flatten(1), dim=1)
                 layer.weight[dead] = kernel / size.view(-1, *[1] * (kernel.ndim - 1))
                 if layer.bias is not None:

@@ -11,15 +11,24 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ecgbench.data import Batch, Samples, Task
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Attack, Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Threat
-from ecgbench.training import Hook, Schedule, balanced_accuracy, train
-from ecgbench.victim import Victim, chunks
+from ecgbench import (
+    Attack,
+    Batch,
+    Checkpoint,
+    Defense,
+    EcgbenchError,
+    Hook,
+    RandomStream,
+    Samples,
+    Schedule,
+    Task,
+    Threat,
+    Victim,
+    balanced_accuracy,
+    chunks,
+    hookimpl,
+    train,
+)
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.inner import perturbation
 from ecgbench_plugins.defenses.none import Standard
@@ -67,24 +76,24 @@ class Retraining(Schedule, Defense):
             return f"the threat that this defense trains against does not fit {task.name}: {fault}"
         return self.attack.unfit(task, self.threat)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         device = next(model.parameters()).device
-        drawn = composed(task.train, self.per_class, rng.at("draw")).to(device)
+        drawn = composed(task.train, self.per_class, rng.fold_in("draw")).to(device)
         weight = class_weights(drawn.y, len(task.classes)) if self.weighted else drawn.x.new_ones(len(task.classes))
-        examples = _Examples(self, model, drawn, task, rng.at("examples"))
+        examples = _Examples(self, model, drawn, task, rng.fold_in("examples"))
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             logits = Victim(module).logits(batch.x + examples.delta[batch.ids], batch, step)
             return (weight[batch.y] * cross_entropy(logits, batch.y, reduction="none")).mean()
 
-        def score(module: Module, of: Samples, step: Keyed) -> float:
-            aimed = of[self.threat.aim(of.y, task.classes).free]
-            delta = self._attack(module, aimed, task, step.at("attack"))
+        def score(module: Module, of: Samples, step: RandomStream) -> float:
+            aimed = of[self.threat.goal(of.y, task.classes).eligible]
+            delta = self._attack(module, aimed, task, step.fold_in("attack"))
             return balanced_accuracy(module, replace(aimed, x=aimed.x + delta), step) if len(aimed) else 0.0
 
-        return train(model, replace(task, train=drawn), loss, self, rng, journal, [examples], score)
+        return train(model, replace(task, train=drawn), loss, self, rng, checkpoint, [examples], score)
 
-    def _attack(self, module: Module, batch: Batch, task: Task, rng: Keyed) -> Tensor:
+    def _attack(self, module: Module, batch: Batch, task: Task, rng: RandomStream) -> Tensor:
         """Perturbations (n, *shape) of all rows on the present weights, in pieces."""
         parts = [
             perturbation(module, batch[rows], self.attack, self.threat, self.eps, task, rng)
@@ -99,24 +108,24 @@ class _Examples(Hook):
     A training that goes on after a kill makes those of the base again, the same ones: it begins with its weights.
     """
 
-    def __init__(self, how: Retraining, module: Module, rows: Samples, task: Task, rng: Keyed) -> None:
+    def __init__(self, how: Retraining, module: Module, rows: Samples, task: Task, rng: RandomStream) -> None:
         self.how, self.module, self.rows, self.task = how, module, rows, task
         self.delta = torch.zeros_like(rows.x)
         if how.examples == "once":
             self._remake(rng)
 
-    def begin_epoch(self, epoch: int, rng: Keyed) -> None:
+    def begin_epoch(self, epoch: int, rng: RandomStream) -> None:
         if self.how.examples == "each-epoch":
             self._remake(rng)
 
-    def _remake(self, rng: Keyed) -> None:
-        aimed = self.how.threat.aim(self.rows.y, self.task.classes).free
-        chosen = share_of_each(self.rows.y.where(aimed, -1), self.how.attacked, rng.at("which"))
+    def _remake(self, rng: RandomStream) -> None:
+        aimed = self.how.threat.goal(self.rows.y, self.task.classes).eligible
+        chosen = share_of_each(self.rows.y.where(aimed, -1), self.how.attacked, rng.fold_in("which"))
         self.delta.zero_()
-        self.delta[chosen] = self.how._attack(self.module, self.rows[chosen], self.task, rng.at("attack"))
+        self.delta[chosen] = self.how._attack(self.module, self.rows[chosen], self.task, rng.fold_in("attack"))
 
 
-def composed(samples: Samples, per_class: int, rng: Keyed) -> Samples:
+def composed(samples: Samples, per_class: int, rng: RandomStream) -> Samples:
     """At most `per_class` rows of each class drawn from `samples` (0: all), numbered anew from 0."""
     lot = rng.uniform(samples.ids, ())
     chosen = []
@@ -127,7 +136,7 @@ def composed(samples: Samples, per_class: int, rng: Keyed) -> Samples:
     return replace(part, ids=torch.arange(len(part), device=part.ids.device))
 
 
-def share_of_each(y: Tensor, share: float, rng: Keyed) -> Tensor:
+def share_of_each(y: Tensor, share: float, rng: RandomStream) -> Tensor:
     """Row numbers of a random `share` of each class of y (n,), rounded up; rows of class -1 are never drawn."""
     lot = rng.uniform(torch.arange(len(y), device=y.device), ())
     chosen = [torch.zeros(0, dtype=torch.int64, device=y.device)]

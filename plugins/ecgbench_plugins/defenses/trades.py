@@ -9,17 +9,26 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from ecgbench.data import Batch, Task
-from ecgbench.descent import State, descend
-from ecgbench.errors import EcgbenchError
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Defense
-from ecgbench.journal import Journal
-from ecgbench.keyed import Keyed
-from ecgbench.threat import Aim, Ball, Threat
-from ecgbench.training import Schedule, train
-from ecgbench.trial import Slope, Trial
-from ecgbench.victim import Victim, evaluating
+from ecgbench import (
+    Ball,
+    Batch,
+    Checkpoint,
+    Defense,
+    EcgbenchError,
+    Goal,
+    RandomStream,
+    Schedule,
+    StepState,
+    Task,
+    Threat,
+    Trial,
+    ValueAndGrad,
+    Victim,
+    evaluating,
+    hookimpl,
+    iterate,
+    train,
+)
 from ecgbench_plugins.defenses.inner import check_untargeted
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
 
@@ -52,36 +61,36 @@ class Trades(Schedule, Defense):
         check_untargeted(self.threat)
         check_ramp(self.warmup)
 
-    def fit(self, model: Module, task: Task, rng: Keyed, journal: Journal) -> Module:
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         self.threat.check(task.physical, task.classes)
         ramp = Ramp(self.warmup)
 
-        def loss(module: Module, batch: Batch, step: Keyed) -> Tensor:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
             delta = self._perturb(module, batch, ramp.share * self.eps, task, step)
             student = Victim(module)
-            clean = student.logits(batch.x, batch, step.at("clean"))
-            attacked = student.logits(batch.x + delta, batch, step.at("attacked"))
+            clean = student.logits(batch.x, batch, step.fold_in("clean"))
+            attacked = student.logits(batch.x + delta, batch, step.fold_in("attacked"))
             return cross_entropy(clean, batch.y) + self.beta * divergence(clean, attacked).mean()
 
-        return train(model, task, loss, self, rng, journal, [ramp])
+        return train(model, task, loss, self, rng, checkpoint, [ramp])
 
-    def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: Keyed) -> Tensor:
+    def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: RandomStream) -> Tensor:
         """A perturbation (n, *shape) that moves the answer far from the clean one."""
-        ball = self.threat.around(batch, eps, task.bounds)
-        aim = self.threat.aim(batch.y, task.classes)
+        ball = self.threat.ball(batch, eps, task.bounds)
+        goal = self.threat.goal(batch.y, task.classes)
         with evaluating(module) as victim:
-            trial = Trial.begin(victim, batch, ball, aim, step.at("victim"), watch="never", rate=task.rate)
-            noise = step.at("attack").normal(batch.ids, trial.shape)
+            trial = Trial.begin(victim, batch, ball, goal, step.fold_in("victim"), watch="never", rate=task.rate)
+            noise = step.fold_in("attack").normal(batch.ids, trial.shape)
             start = ball.project(START * ball.eps * noise)
-            clean = trial.scores(start.new_zeros(()).expand_as(start))
+            clean = trial.logits(start.new_zeros(()).expand_as(start))
 
-            def away(logits: Tensor, aim: Aim) -> Tensor:
+            def away(logits: Tensor, goal: Goal) -> Tensor:
                 return divergence(clean, logits)
 
-            return descend(trial, start, away, self._uphill, self.steps)
+            return iterate(trial, start, away, self._uphill, self.steps)
 
-    def _uphill(self, ball: Ball, delta: Tensor, slope: Slope, state: State) -> tuple[Tensor, State]:
-        return ball.project(delta + self.rel_step * ball.eps * ball.steepest(slope.gradient)), state
+    def _uphill(self, ball: Ball, delta: Tensor, grad: ValueAndGrad, state: StepState) -> tuple[Tensor, StepState]:
+        return ball.project(delta + self.rel_step * ball.eps * ball.steepest(grad.gradient)), state
 
 
 def divergence(clean: Tensor, attacked: Tensor) -> Tensor:

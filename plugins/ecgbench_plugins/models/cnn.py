@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn import Conv1d, Linear, Module, ModuleList
 from torch.nn.functional import max_pool1d, max_pool2d, relu
 
-from ecgbench.data import Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Model
+from ecgbench import Model, Task, hookimpl
 from ecgbench_plugins.models.conv1d import convolved, flat, often_met
 
 KERNEL, STRIDE = 5, 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import BatchNorm1d, Conv1d, Linear, Module
 
-from ecgbench.errors import EcgbenchError
+from ecgbench import EcgbenchError
 from ecgbench_plugins.models.resnet34 import BLOCKS, Network
 
 Kind = Literal["conv1d", "batch_normalization", "dense"]

@@ -9,9 +9,7 @@ from typing import ClassVar
 
 from torch.nn import Flatten, Linear, Module, Sequential
 
-from ecgbench.data import Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Model
+from ecgbench import Model, Task, hookimpl
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from typing import ClassVar
 
 from torch.nn import Flatten, Linear, Module, ReLU, Sequential
 
-from ecgbench.data import Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Model
+from ecgbench import Model, Task, hookimpl
 
 
 @dataclass(frozen=True)

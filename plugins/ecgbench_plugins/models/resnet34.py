@@ -13,10 +13,7 @@ from torch.nn import BatchNorm1d, Conv1d, Linear, Module, ModuleList
 from torch.nn.functional import batch_norm, max_pool2d, relu
 from torch.nn.init import trunc_normal_, xavier_uniform_, zeros_
 
-from ecgbench.data import Task
-from ecgbench.hookspecs import hookimpl
-from ecgbench.interfaces import Model
-from ecgbench.precision import MixedPrecision, Precision
+from ecgbench import MixedPrecision, Model, Precision, Task, hookimpl
 from ecgbench_plugins.models.conv1d import convolved, flat, often_met
 
 KERNEL = 16

@@ -8,6 +8,6 @@ def test_contract() -> None:
         Powerline(),
         expected={
             "strong": "one wave in a few phases cannot follow a victim's weights",
-            "targeted": "it tries phases until one fells, and never asks which is nearest",
+            "targeted": "it tries phases until one is adversarial, and never asks which is nearest",
         },
     )

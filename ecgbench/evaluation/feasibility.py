@@ -1,0 +1,77 @@
+"""Can a threat be carried out on these samples at all? Asked before anything runs.
+
+An attack that cannot change a signal finds nothing, and would be taken for robustness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.threat import Ball, Threat
+from ecgbench.core.victim import chunks
+
+ROUNDING = 0.01  # of eps: by how much rounding x + delta to float32 may change the size of delta
+
+
+def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float]) -> None:
+    """Raises EcgbenchError where the threat does not fit the task, leaves no test sample to attack, or has an eps
+    that float32 cannot add to the signals. `epsilons` ascend, in the unit of the threat.
+    """
+    threat.check(task.physical, task.classes)
+    meant = threat.goal(task.test.y, task.classes).eligible.nonzero().squeeze(1)
+    if not len(meant):
+        raise EcgbenchError(_nobody(threat, len(task.test)))
+    free, coarsest, worst = False, 0.0, 0
+    for rows in chunks(meant, task.shape):
+        batch = task.test[rows]
+        smallest, largest = (threat.ball(batch, eps, task.bounds) for eps in (epsilons[0], epsilons[-1]))
+        _check_sizes(smallest, batch, epsilons[0])
+        _check_sizes(largest, batch, epsilons[-1])
+        free = free or bool((largest.high > largest.low).any())
+        share = smallest.size(_rounding(batch.x, smallest)) / smallest.eps.flatten()
+        if float(share.amax()) > coarsest:
+            coarsest, worst = float(share.amax()), int(rows[share.argmax()])
+    if not free:
+        raise EcgbenchError("mask and bounds leave no value of any sample to change; expected a mask with some True.")
+    if coarsest > ROUNDING:
+        raise EcgbenchError(_too_fine(task.test, worst, epsilons[0], coarsest))
+
+
+def _nobody(threat: Threat, n: int) -> str:
+    if threat.target is None or not n:
+        return f"the test split has {n} samples to attack; expected at least one."
+    if threat.source:
+        return f"none of the {n} test samples is of class {' or '.join(threat.source)}; expected a source that occurs."
+    return f"all {n} test samples are of the target class {threat.target}; expected a target that others can reach."
+
+
+def _check_sizes(ball: Ball, batch: Samples, eps: float) -> None:
+    size = ball.eps.flatten()
+    bad = ~((size > 0) & torch.isfinite(size))
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise EcgbenchError(
+            f"eps {eps:g} is {float(size[row]):g} in the unit of sample {int(batch.ids[row])} (scale "
+            f"{float(batch.scale[row]):g}); expected a finite size above 0."
+        )
+
+
+def _rounding(x: Tensor, ball: Ball) -> Tensor:
+    """The most that float32 rounds off x plus something small, where a change is allowed: (n, *shape)."""
+    size = x.abs()
+    step = (torch.nextafter(size, torch.full_like(size, torch.inf)) - size) / 2
+    return step if ball.mask is None else torch.where(ball.mask, step, 0.0)
+
+
+def _too_fine(samples: Samples, row: int, eps: float, share: float) -> str:
+    least = 1.05 * eps * share / ROUNDING  # two digits of it are never too few
+    return (
+        f"eps {eps:g} is too small for float32: on sample {int(samples.ids[row])}, whose values reach "
+        f"{float(samples.x[row].abs().amax()):g}, rounding changes a perturbation by {share:.0%} of it; expected eps "
+        f"of {least:.2g} or more, or signals of smaller numbers."
+    )

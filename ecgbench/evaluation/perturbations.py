@@ -1,0 +1,119 @@
+"""Perturbations of a few samples, to be looked at: the same attack once more, on these samples alone.
+
+A sweep forgets what it measured. Draws belong to samples, so an attack whose answer the sample fixes finds the same
+again; any other may find something else, and then the prediction kept here is that of what was found here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecgbench.core.data import Batch
+from ecgbench.core.errors import StoreError
+from ecgbench.core.victim import chunks
+from ecgbench.evaluation.outcomes import Outcomes
+from ecgbench.evaluation.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Perturbations:
+    """n samples `x` (n, *shape) and what an attack added to them, `delta`; `scale` (n,) as in a Batch.
+
+    `y`, `clean` and `attacked` (n,): the true class, and those predicted at x and at x + delta; `ids` (n,).
+    """
+
+    ids: NDArray[np.int64]
+    x: NDArray[np.float32]
+    delta: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    y: NDArray[np.int16]
+    clean: NDArray[np.int16]
+    attacked: NDArray[np.int16]
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Every field by name, as it is stored."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> Perturbations:
+        """Raises StoreError where a field is missing, added, or of another shape or type."""
+        if set(arrays) != set(_KINDS):
+            raise StoreError(f"perturbations hold {sorted(arrays)}; expected {sorted(_KINDS)}.")
+        whole = arrays["x"].shape
+        for name, kind in _KINDS.items():
+            value, want = arrays[name], whole if name in ("x", "delta") else whole[:1]
+            if value.shape != want or value.dtype != kind:
+                raise StoreError(f"perturbations: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
+        return cls(**arrays)  # type: ignore[arg-type]
+
+
+_KINDS = {
+    "ids": np.dtype(np.int64),
+    "x": np.dtype(np.float32),
+    "delta": np.dtype(np.float32),
+    "scale": np.dtype(np.float32),
+    "y": np.dtype(np.int16),
+    "clean": np.dtype(np.int16),
+    "attacked": np.dtype(np.int16),
+}
+
+
+def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int) -> Perturbations:
+    """The first `n` samples, by id, that the sweep attacked, as they stand at the `headline` eps, one of its grid.
+
+    `outcomes` are the sweep's own: a sample that was adversarial at a smaller eps is attacked at that one. Raises
+    ContractError where a perturbation breaks the threat.
+    """
+    test, deciding = sweep.task.test, _deciding(sweep, outcomes, sweep.epsilons.index(headline))
+    by_id = test.ids.argsort(stable=True)
+    rows = by_id[deciding[by_id] >= 0][:n]
+    batch, at, delta = test[rows], deciding[rows], torch.zeros_like(test.x[rows])
+    for position in at.unique().tolist():
+        for piece in chunks((at == position).nonzero().squeeze(1), sweep.task.shape):
+            delta[piece] = _attacked(sweep, rows[piece], position).cpu()
+    return Perturbations(
+        ids=batch.ids.numpy(),
+        x=batch.x.numpy(),
+        delta=delta.numpy(),
+        scale=batch.scale.numpy(),
+        y=batch.y.numpy().astype(np.int16),
+        clean=_predicted(sweep, batch, batch.x, "clean"),
+        attacked=_predicted(sweep, batch, batch.x + delta, "verdict"),
+    )
+
+
+def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
+    """Position of the eps whose perturbation decides at the headline eps, (n,); -1 for samples not attacked."""
+    test, fallen = sweep.task.test, torch.from_numpy(outcomes.fallen[: headline + 1])
+    met = sweep.threat.goal(test.y, sweep.task.classes).eligible
+    if sweep.protocol.clean_wrong == "wrong":
+        met = met & torch.from_numpy(outcomes.correct)
+    at = torch.full_like(test.y, headline)
+    if sweep.attack.minimal or sweep.protocol.sweep == "growing":
+        at = torch.where(fallen.any(0), fallen.int().argmax(0), at)
+    return torch.where(met, at, -1)
+
+
+def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
+    """What the attack makes of these rows, as in the sweep at this position of the grid: (n, *shape)."""
+    batch = sweep.task.test[rows].to(sweep.device)
+    delta = sweep.perturb(batch, sweep.epsilons[-1 if sweep.attack.minimal else position]).delta
+    if sweep.attack.minimal:
+        delta = sweep.threat.ball(batch, sweep.epsilons[position], sweep.task.bounds).project(delta)
+    return delta
+
+
+def _predicted(sweep: Sweep, samples: Batch, x: Tensor, purpose: Literal["clean", "verdict"]) -> NDArray[np.int16]:
+    found = [np.zeros(0, np.int16)]
+    for piece in chunks(torch.arange(len(samples)), sweep.task.shape):
+        batch = samples[piece].to(sweep.device)
+        goal = None if purpose == "clean" else sweep.threat.goal(batch.y, sweep.task.classes)
+        labels = sweep.predicted(batch, x[piece].to(sweep.device), purpose, goal)
+        found.append(labels.cpu().numpy().astype(np.int16))
+    return np.concatenate(found)

@@ -1,0 +1,121 @@
+"""Which source code a result is made of: the import closure of modules, as digests.
+
+A module's closure is its own file and, transitively, what it imports from its own distribution and from the
+packages of the host that can change a number. It is read from the text (AST); nothing is imported for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+HOST = "ecgbench"
+LAYERS = ("core", "evaluation", "checks")
+"""Packages of the host in which an edit may change results; an edit in any other cannot."""
+
+
+def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
+    """Digest of every module in the closure of `modules`, by name; `search` is a path like sys.path.
+
+    Newlines are normalised before hashing. A module whose source is not found (built in a session, say) is
+    marked "unknown": results that depend on it are identified by its parameters only.
+    """
+    path = tuple(search)
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        file = _locate(name, path)
+        found[name] = "unknown" if file is None else _digest(file)
+        if file is not None:
+            waiting.extend(_relevant(name, file, path))
+    return dict(sorted(found.items()))
+
+
+def counts(module: str) -> bool:
+    """Whether an edit of this module of the host may change results."""
+    parts = module.split(".")
+    return len(parts) == 3 and parts[0] == HOST and parts[1] in LAYERS
+
+
+def _relevant(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
+    if "." not in name:
+        path = (*path, str(file.parent))  # a plugin given as a file may import what lies beside it
+    for imported in _imports(name, file, path):
+        if (counts(imported) or _own(imported, name, file, path)) and _locate(imported, path) is not None:
+            yield imported
+    package = name.rpartition(".")[0]
+    if package and package.partition(".")[0] != HOST:  # an `__init__` of the host only names what it exports
+        yield package
+
+
+def _own(imported: str, name: str, file: Path, path: tuple[str, ...]) -> bool:
+    """Whether `imported` belongs to the distribution of module `name`: same package, or a file beside it."""
+    root = imported.partition(".")[0]
+    if root == HOST:
+        return False
+    if root == name.partition(".")[0]:
+        return True
+    beside = _locate(imported, path)
+    return "." not in name and beside is not None and beside.parent == file.parent and not _site(beside)
+
+
+def _site(file: Path) -> bool:
+    return "site-packages" in file.parts or "dist-packages" in file.parts
+
+
+@cache
+def _locate(name: str, path: tuple[str, ...]) -> Path | None:
+    """The file of a module, without importing it or its parents."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded is not None and loaded.endswith(".py"):
+        return Path(loaded)
+    places: list[str] | None = list(path)
+    spec = None
+    parts = name.split(".")
+    for depth in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _digest(file: Path) -> str:
+    text = file.read_bytes().replace(b"\r\n", b"\n")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _imports(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names a module imports; `from a import b` counts as both `a` and `a.b`."""
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            for alias in node.names:
+                yield f"{module}.{alias.name}"
+                yield from _homes(module, alias.name, path)
+
+
+def _homes(package: str, name: str, path: tuple[str, ...]) -> Iterator[str]:
+    """The modules behind a name that a package of the host exports: `from ecgbench import Ball` counts as its home."""
+    file = _locate(package, path) if package.partition(".")[0] == HOST else None
+    if file is None or file.name != "__init__.py":
+        return
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            yield node.module
+            yield from _homes(node.module, name, path)

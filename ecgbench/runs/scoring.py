@@ -1,0 +1,175 @@
+"""From outcomes, checks and costs to a record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from platform import python_version
+from typing import Literal
+
+import numpy as np
+import torch
+from msgspec.structs import replace
+
+from ecgbench.checks.cheap import Check
+from ecgbench.core.data import Task
+from ecgbench.core.interfaces import Determinism
+from ecgbench.evaluation.metrics import summarize
+from ecgbench.evaluation.outcomes import Outcomes, spent
+from ecgbench.registry.catalog import Catalog
+from ecgbench.registry.identity import Identity
+from ecgbench.results.record import Cost, Provenance, Record
+from ecgbench.runs.cell import Cell
+from ecgbench.storage.store import key_of
+
+KINDS = ("dataset", "model", "defense", "attack")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that training and attack took when they were made, the published victim used, if any, and precision."""
+
+    train_seconds: float
+    attack_seconds: float
+    checkpoint: str | None = None
+    precision: str | None = None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What of it may change a number without being part of a key."""
+        return {} if self.precision is None else {"precision": self.precision}
+
+
+@dataclass(frozen=True)
+class CellLabels:
+    """A cell in words: canonical selectors by kind, who offers them, sizes, and the eps that decides.
+
+    `determinism` and `libraries` are those of the attack.
+    """
+
+    names: dict[str, str]
+    plugins: dict[str, str]
+    epsilons: tuple[float, ...]
+    headline: float
+    physical: bool = False
+    seed: int = 0
+    limit: int | None = None
+    determinism: Determinism = "sample"
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cell: Cell, catalog: Catalog) -> CellLabels:
+        """The cell's words; its headline eps is the dataset's, see `headline`."""
+        names = {kind: catalog.canonical(kind, getattr(cell, kind)) for kind in (*KINDS, "threat", "protocol")}
+        return cls(
+            names=names,
+            plugins={kind: catalog.provider(kind, getattr(cell, kind)) for kind in KINDS},
+            epsilons=cell.epsilons,
+            headline=headline(cell),
+            physical=cell.threat.unit != "native",
+            seed=cell.seed,
+            limit=cell.limit,
+            determinism=cell.attack.determinism,
+            libraries=cell.attack.libraries,
+        )
+
+
+def headline(cell: Cell) -> float:
+    """The eps that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
+
+    For a threat in another norm or unit than the dataset's own, the middle of the grid.
+    """
+    defaults = cell.dataset.defaults
+    if not cell.threat.comparable(defaults.threat):
+        return cell.epsilons[len(cell.epsilons) // 2]
+    smaller = [eps for eps in cell.epsilons if eps <= defaults.headline]
+    return smaller[-1] if smaller else cell.epsilons[0]
+
+
+def score(
+    labels: CellLabels,
+    task: Task,
+    outcomes: Outcomes,
+    checks: tuple[Check, ...],
+    costs: Costs,
+    identity: Identity,
+    key: str,
+    packed: bytes,
+) -> Record:
+    """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
+    summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
+    grouped = outcomes.group[outcomes.group >= 0]
+    return replace(
+        _frame(labels, "ok", key),
+        n=len(outcomes.y),
+        groups=len(np.unique(grouped)) if len(grouped) else None,
+        classes=task.classes,
+        counts={name: int((outcomes.y == label).sum()) for label, name in enumerate(task.classes)},
+        unit=str(task.physical) if labels.physical else task.unit,
+        synthetic=task.synthetic,
+        notes=task.notes,
+        weighting=task.weighting,
+        skip_unpredicted=task.skip_unpredicted,
+        challenge=task.challenge,
+        scores=summary.scores,
+        curve=summary.curve,
+        uncertainty=summary.uncertainty,
+        checks=checks,
+        cost=Cost(
+            train_seconds=round(costs.train_seconds, 3),
+            attack_seconds=round(costs.attack_seconds, 3),
+            **spent(outcomes),
+        ),
+        provenance=Provenance(
+            victim=key_of(identity["victim"]),
+            checkpoint=costs.checkpoint,
+            outcomes=key_of(identity),
+            data=identity["victim"]["data"],
+            outcomes_digest=hashlib.sha256(packed).hexdigest(),
+            versions=versions() | dict(labels.libraries) | costs.versions,
+            plugins=labels.plugins,
+            identity=identity,
+        ),
+    )
+
+
+def unscored(labels: CellLabels, status: Literal["failed", "skipped"], why: str) -> Record:
+    """The record of a cell that gave no score; its key names the cell alone."""
+    sizes = [repr(eps) for eps in labels.epsilons]
+    key = key_of({**labels.names, "epsilons": sizes, "seed": labels.seed, "limit": labels.limit})
+    return replace(_frame(labels, status, key), error=why)
+
+
+def _frame(labels: CellLabels, status: Literal["ok", "failed", "skipped"], key: str) -> Record:
+    """A record that says what was run, and nothing of what came of it."""
+    return Record(
+        status=status,
+        key=key,
+        dataset=labels.names["dataset"],
+        model=labels.names["model"],
+        defense=labels.names["defense"],
+        attack=labels.names["attack"],
+        determinism=labels.determinism,
+        threat=labels.names["threat"],
+        protocol=labels.names["protocol"],
+        seed=labels.seed,
+        limit=labels.limit,
+        epsilons=labels.epsilons,
+        headline=labels.headline,
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What may change a number without being part of a key."""
+    return {
+        "ecgbench": version("ecgbench"),
+        "python": python_version(),
+        "torch": str(torch.__version__),
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }

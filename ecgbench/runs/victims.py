@@ -1,0 +1,185 @@
+"""Trained victims: kept from an earlier run, published with a leaderboard, or trained now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load
+from torch import Tensor
+from torch.nn import Module
+
+from ecgbench.core.data import Batch, Task
+from ecgbench.core.errors import ContractError
+from ecgbench.core.interfaces import Defense, returned
+from ecgbench.core.progress import Note, Started
+from ecgbench.core.random import RandomStream
+from ecgbench.core.training import BF16, CURVE
+from ecgbench.core.victim import Victim, frozen
+from ecgbench.evaluation.guard import guarded, named
+from ecgbench.evaluation.lending import tensors, unlabelled, unwritten
+from ecgbench.registry.identity import Identity, alike
+from ecgbench.runs.cache import Cache, Recordings
+from ecgbench.runs.cell import Cell, victim_identity
+from ecgbench.runs.zoo import CARD, STAGE, WEIGHTS, Card, architecture
+from ecgbench.storage.arrays import pack_tensors
+from ecgbench.storage.store import Store, StoredCheckpoint, key_of
+
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any.
+
+    `precision` is that of the training, "bf16 after float32" where its base had another; None if nobody wrote it down.
+    """
+
+    victim: Victim
+    seconds: float
+    checkpoint: str | None
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class Victims:
+    """Where victims come from.
+
+    `published` holds those of a leaderboard: one of the same parameters, data and seed is used instead of a
+    training, even if its sources have changed since, which is said.
+    """
+
+    cache: Cache
+    recordings: Recordings
+    published: Store | None = None
+    device: str = "cpu"
+    _said: set[str] = field(default_factory=set, repr=False)
+
+    def get(self, cell: Cell, defense: Defense) -> Trained:
+        """The trained victim of a cell's dataset, model and seed under `defense`."""
+        identity = victim_identity(cell, defense, self.recordings.digest(cell.dataset))
+        ready = self._ready(identity)
+        if ready is None:
+            key, files = (
+                None,
+                self.cache.get_or_make(STAGE, identity, lambda checkpoint: self._train(cell, defense, checkpoint)),
+            )
+        else:
+            key, changed, files = ready
+            self._say(key, changed)
+        module = self._blank(cell, defense)
+        module.load_state_dict(load(files[WEIGHTS]))
+        cost = msgspec.json.decode(files[COST])
+        victim = frozen(module.to(self.device), len(self.recordings.task(cell.dataset).classes))
+        return Trained(victim, float(cost["seconds"]), key, cost.get("precision"))
+
+    def is_available(self, identity: Identity) -> bool:
+        """Whether no training is needed."""
+        return self.cache.has(STAGE, identity) or self._ready(identity) is not None
+
+    def used(self, identity: Identity) -> Identity:
+        """The identity of the victim that stands in for `identity`: its own, or that of a published one."""
+        ready = self._ready(identity)
+        return identity if ready is None or self.published is None else dict(self.published.identities(STAGE))[ready[0]]
+
+    def publish(self, identity: Identity, card: Card, checkpoints: Store) -> None:
+        """Put the victim and its card among `checkpoints`, if it was trained here."""
+        files = self.cache.store.get(STAGE, key_of(identity))
+        if files is not None:
+            checkpoints.put(STAGE, identity, files | {CARD: msgspec.json.encode(card)})
+
+    def _ready(self, identity: Identity) -> tuple[str, list[str], dict[str, bytes]] | None:
+        """Key, changed sources and files of the published victim that is nearest; None where one is kept here."""
+        if self.published is None or self.cache.rebuild or self.cache.has(STAGE, identity):
+            return None
+        for key, changed in alike(identity, self.published.identities(STAGE)):
+            files = self.published.get(STAGE, key)
+            if files is not None:
+                return key, changed, files
+        return None
+
+    def _say(self, key: str, changed: list[str]) -> None:
+        if key not in self._said:
+            since = f", trained before changes in {', '.join(changed)}" if changed else ""
+            self.cache.tell(Note(f"using the published victim {key[:12]}{since} (--retrain trains it again)."))
+            self._said.add(key)
+
+    def _say_why_it_trains(self) -> None:
+        """Where a published victim was looked for in vain."""
+        if not self.cache.rebuild:
+            where = "here (no leaderboard)" if self.published is None else f"in {self.published.root}"
+            self.cache.tell(Started(f"training a victim: no published one like it is {where}, see --leaderboard."))
+
+    def _train(self, cell: Cell, defense: Defense, checkpoint: StoredCheckpoint) -> dict[str, bytes]:
+        self._say_why_it_trains()
+        module, rng = self._blank(cell, defense), RandomStream(("train", cell.seed))
+        base = None if defense.base is None else self.get(cell, defense.base)
+        with self.recordings.lending(cell.dataset, defense), self._lent(cell, defense) as task:
+            if base is not None:
+                wrapped = defense.wrap(base.victim.module.requires_grad_(True), task)
+                module = returned(defense, "wrap", wrapped, Module)
+            checkpoint.start()
+            trained = returned(
+                defense, "fit", defense.fit(module.to(self.device), task, rng, checkpoint), Module
+            ).eval()
+            seconds = checkpoint.seconds
+        weights = pack_tensors(trained.state_dict())
+        self._check_rebuilt(cell, defense, trained, weights)
+        kept = checkpoint.load() or {}
+        curve = kept.get(CURVE)
+        cost = {
+            "seconds": seconds,
+            "loss_and_score": [] if curve is None else curve.tolist(),
+            "precision": _precision(kept.get(BF16), base),
+        }
+        return {WEIGHTS: weights, COST: msgspec.json.encode(cost)}
+
+    def _blank(self, cell: Cell, defense: Defense) -> Module:
+        """The cell's architecture under `defense`, untrained."""
+        with self._lent(cell, cell.model if type(defense).wrap is Defense.wrap else named(cell.model, defense)) as task:
+            return architecture(cell.model, defense, task, cell.seed)
+
+    @contextmanager
+    def _lent(self, cell: Cell, who: object) -> Iterator[Task]:
+        """The task as model and defense see it: no test sample, and no test label in memory, that could be looked up.
+
+        Raises ContractError where the plugin `who` writes into it or changes a setting of torch.
+        """
+        task = self.recordings.task(cell.dataset)
+        blind = task.blind()
+        with guarded(who), unlabelled(task.test.y), unwritten(who, tensors(blind)):
+            yield blind
+
+    def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
+        """What is kept is what was trained: the weights in a fresh architecture give the same logits.
+
+        A module that does not agree with itself cannot be asked; its rows are flagged RANDOM.
+        """
+        rebuilt = self._blank(cell, defense)
+        try:
+            rebuilt.load_state_dict(load(weights))
+        except RuntimeError as fault:
+            raise ContractError(defense, "weights that fit wrap(build(task))", str(fault).splitlines()[0]) from None
+        task = self.recordings.task(cell.dataset)
+        with guarded(cell.model), unlabelled(task.test.y):
+            rows = task.test[:16].to(self.device)
+            once, again, other = (_logits(module, rows) for module in (trained, trained, rebuilt.to(self.device)))
+        if torch.equal(once, again) and not torch.equal(once, other):
+            raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
+
+
+def _precision(bf16: Tensor | None, base: Trained | None) -> str | None:
+    """The precision of a training and, where that was another one, of its base's."""
+    if bf16 is None:
+        return None
+    own = "bf16" if bf16 else "float32"
+    return own if base is None or base.precision in (None, own) else f"{own} after {base.precision}"
+
+
+def _logits(module: Module, rows: Batch) -> Any:
+    with torch.no_grad():
+        return frozen(module).logits(rows.x, rows, RandomStream(("rebuilt",)))

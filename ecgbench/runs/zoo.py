@@ -1,0 +1,135 @@
+"""Published victims by name: trained models that anyone can load without the recordings they were trained on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+from safetensors.torch import load
+from torch.nn import Module
+
+from ecgbench.core.data import Samples, Task
+from ecgbench.core.errors import EcgbenchError, StoreError, UnknownNameError
+from ecgbench.core.interfaces import Defense, Model, returned
+from ecgbench.core.random import RandomStream
+from ecgbench.core.victim import frozen
+from ecgbench.registry.catalog import Catalog, discover
+from ecgbench.storage.store import Store
+
+STAGE = "victims"
+CARD, WEIGHTS = "victim.json", "weights.safetensors"
+CHECKPOINTS = Path("leaderboard") / "checkpoints"
+VARIABLE = "ECGBENCH_LEADERBOARD"
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The source checkout, where the package runs from one."""
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """What a published victim is: canonical selectors and seed, and the task that its architecture was built for."""
+
+    dataset: str
+    model: str
+    defense: str
+    seed: int
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    bounds: tuple[float, float] | None
+    rate: float | None
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any], task: Task) -> Card:
+        """The card of a victim named by `words`, trained on `task`."""
+        names = {name: words[name] for name in ("dataset", "model", "defense", "seed")}
+        return cls(**names, classes=task.classes, shape=task.shape, bounds=task.bounds, rate=task.rate)
+
+    @property
+    def name(self) -> str:
+        """`<dataset>-<model>-<defense>-seed<seed>`, without signs that a shell minds."""
+        words = f"{self.dataset}-{self.model}-{self.defense}-seed{self.seed}"
+        return re.sub(r"[^A-Za-z0-9._]+", "-", words)
+
+    def blank(self, catalog: Catalog) -> Module:
+        """The architecture, untrained. Raises EcgbenchError where model or defense are not offered here."""
+        model, defense = catalog.resolve("model", self.model), catalog.resolve("defense", self.defense)
+        return architecture(model, defense, self._task(), self.seed)
+
+    def _task(self) -> Task:
+        none = Samples.of(torch.zeros(0, *self.shape), torch.zeros(0, dtype=torch.int64))
+        return Task(self.dataset, self.classes, none, none, none, bounds=self.bounds, rate=self.rate)
+
+
+def architecture(model: Model, defense: Defense, task: Task, seed: int) -> Module:
+    """What `defense` trains and attacks meet, freshly initialised from `seed`."""
+    if defense.base is not None:
+        return returned(defense, "wrap", defense.wrap(architecture(model, defense.base, task, seed), task), Module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RandomStream(("weights", seed)).seed)
+        module = returned(model, "build", model.build(task), Module)
+        return returned(defense, "wrap", defense.wrap(module, task), Module)
+
+
+def checkpoints(leaderboard: str | Path | None = None) -> Path | None:
+    """The folder of published victims: of the leaderboard given, else of the one that $ECGBENCH_LEADERBOARD names.
+
+    Where none is named, that of the working directory, else that of the source checkout the package runs from; None
+    where neither is there. Raises EcgbenchError for a leaderboard that is named and has no published victims.
+    """
+    named = leaderboard if leaderboard is not None else os.environ.get(VARIABLE)
+    if named:
+        folder = Path(named) / CHECKPOINTS.name
+        if not folder.is_dir():
+            raise EcgbenchError(
+                f"the leaderboard {named} has no folder {CHECKPOINTS.name}; expected published victims."
+            )
+        return folder
+    here = (CHECKPOINTS, *([CHECKOUT / CHECKPOINTS] if (CHECKOUT / "pyproject.toml").is_file() else ()))
+    return next((folder for folder in here if folder.is_dir()), None)
+
+
+def cards(folder: Path) -> dict[str, tuple[str, Card]]:
+    """Key and card of every victim published in `folder`, by name; of two with one name the last by key."""
+    found = {}
+    for path in sorted((folder / STAGE).glob(f"*/{CARD}")):
+        card = _card(path.read_bytes(), path.as_posix())
+        found[card.name] = (path.parent.name, card)
+    return found
+
+
+def published(name: str, folder: str | Path | None = None) -> tuple[Path, str, Card]:
+    """Folder, key and card of the published victim of that name. Raises UnknownNameError for a name that is not there.
+
+    `folder` holds published victims; by default it is found as `checkpoints` finds it.
+    """
+    place = checkpoints() if folder is None else Path(folder)
+    known = {} if place is None else cards(place)
+    if place is None or name not in known:
+        raise UnknownNameError("published victim", str(name), known)
+    return (place, *known[name])
+
+
+def load_victim(name: str, folder: str | Path | None = None) -> Module:
+    """The published victim of that name, in eval mode, weights at rest: x (n, *shape) -> logits (n, classes).
+
+    `folder` holds published victims; by default it is found as `checkpoints` finds it. Raises UnknownNameError for a
+    name that is not there, StoreError for a damaged one.
+    """
+    place, key, card = published(name, folder)
+    files = Store(place).get(STAGE, key)
+    if files is None:
+        raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {place.as_posix()}.")
+    module = card.blank(discover())
+    module.load_state_dict(load(files[WEIGHTS]))
+    return frozen(module).module
+
+
+def _card(text: bytes, where: str) -> Card:
+    try:
+        return msgspec.json.decode(text, type=Card)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise StoreError(f"{where} is no card of a victim: {fault}.") from None

@@ -1,0 +1,23 @@
+"""Bytes on a machine: results by key, arrays and tensors, downloads."""
+
+from __future__ import annotations
+
+from ecgbench.storage.arrays import pack, pack_arrays, pack_tensors, unpack, unpack_arrays
+from ecgbench.storage.download import get, unpinned, verify
+from ecgbench.storage.store import Store, StoredCheckpoint, canonical_json, key_of, write_file
+
+__all__ = [
+    "Store",
+    "StoredCheckpoint",
+    "canonical_json",
+    "get",
+    "key_of",
+    "pack",
+    "pack_arrays",
+    "pack_tensors",
+    "unpack",
+    "unpack_arrays",
+    "unpinned",
+    "verify",
+    "write_file",
+]

@@ -1,0 +1,204 @@
+import hashlib
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from ecgbench.checks.chance import verdict
+from ecgbench.registry.catalog import discover
+from ecgbench.registry.identity import identity
+from ecgbench.results.published import outcomes_path, publish, read_published, read_results
+from ecgbench.results.record import Cost
+from ecgbench.results.verification import strays, verify
+from ecgbench.storage.arrays import pack
+from ecgbench.storage.store import key_of
+from tests.made_up_rows import changed, made_up, raised, row
+
+KINDS = ("dataset", "model", "defense", "attack", "threat", "protocol")
+
+
+@pytest.fixture
+def path(tmp_path):
+    outcomes = made_up(["03", "0345"], clean="9")
+    return publish(row(outcomes).record, outcomes, tmp_path / "results")
+
+
+def one_fault(path):
+    (fault,) = verify([read_published(path)])
+    assert fault.startswith(path.as_posix())
+    return fault
+
+
+def restate(path, **facts):
+    """Alter facts of the record and write it as carefully as `publish` does."""
+    path.write_bytes(msgspec.structs.replace(read_published(path).record, **facts).pretty())
+
+
+def test_what_was_published_has_no_fault(path, tmp_path):
+    publish(row().record, None, tmp_path / "results")
+    grouped = made_up(["1", "12"], groups=3, n=9)
+    publish(row(grouped, model="cnn").record, grouped, tmp_path / "results")
+    assert verify(read_results(tmp_path / "results")) == [] == strays(tmp_path)
+
+
+def test_a_digit_altered_by_hand_is_found(path):
+    path.write_text(path.read_text().replace('"acc": 0.7', '"acc": 0.8', 1))
+    assert "scores[eps=0.1].acc is 0.8; recomputed from the outcomes it is 0.7." in one_fault(path)
+
+
+@pytest.mark.parametrize("change", [{"raised": True}, {"effect": 0.4}], ids=["raised", "effect"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_check_of_the_clean_predictions_that_its_outcomes_contradict_is_found(path, at, change):
+    row = read_published(path)
+    checks = list(verdict(row.outcomes))
+    restate(path, checks=(*row.record.checks, *checks))
+    assert verify([read_published(path)]) == []
+    checks[at] = replace(checks[at], **change)
+    restate(path, checks=(*row.record.checks, *checks))
+    assert f"{checks[at].code} is {checks[at].raised}" in one_fault(path)
+
+
+@pytest.mark.parametrize("by", [1e-6, -1e-8])
+def test_a_last_digit_altered_is_found(path, by):
+    curve = read_published(path).record.curve
+    restate(path, curve=replace(curve, auc=curve.auc + by))
+    assert "curve.auc is 0." in one_fault(path)
+
+
+def test_the_last_bits_of_another_platform_are_forgiven(path):
+    curve = read_published(path).record.curve
+    restate(path, curve=replace(curve, auc=float(np.nextafter(curve.auc, 1))))
+    assert verify([read_published(path)]) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"seed": 1}, "seed is 1; recomputed from the outcomes it is 0."),
+        ({"limit": 5}, "limit is 5; recomputed from the outcomes it is null."),
+        ({"cost": Cost(forwards=61)}, "cost.forwards is 61; recomputed from the outcomes it is 60."),
+        ({"checks": tuple(replace(c, code="LOSX") for c in raised())}, "no check is named 'LOSX'."),
+        ({"n": 11}, "n is 11; recomputed from the outcomes it is 10."),
+        ({"groups": 3}, "groups is 3; recomputed from the outcomes it is null."),
+        ({"counts": {"N": 4, "V": 6}}, "counts.N is 4; recomputed from the outcomes it is 5."),
+        ({"epsilons": (0.1, 0.3)}, "epsilons[1] is 0.3; recomputed from the outcomes it is 0.2."),
+        ({"scores": ()}, "scores is []; recomputed"),
+        ({"curve": None}, "curve is null; recomputed"),
+        ({"uncertainty": None}, "uncertainty.draws is 0; expected 1 to 10000."),
+        ({"classes": ("N",)}, "its outcomes cannot be scored: outcomes hold classes 0 to 1; expected 0 to 0."),
+        ({"provenance": None}, "beside it, and provenance."),
+        ({"checks": tuple(replace(c, raised=False) for c in raised("LOSS"))}, "LOSS is False for an effect of 1"),
+        ({"model": "resnet"}, "is not where its record belongs; expected beats/resnet-none-pgd-linf-seed0-"),
+        (
+            {"key": "f" * 64},
+            "is not where its record belongs; expected beats/mlp-none-pgd-linf-seed0-ffffffffffff.json",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_fact_altered_by_hand_is_found(path, facts, said):
+    restate(path, **facts)
+    assert any(said in fault for fault in verify([read_published(path)]))
+
+
+def test_a_class_renamed_by_hand_is_found(path):
+    restate(path, classes=("N", "S"))
+    first, *_ = verify([read_published(path)])
+    assert 'counts is {"N":5,"V":5}; recomputed from the outcomes it is {"N":5,"S":5}.' in first
+
+
+def test_fewer_resamples_by_hand_are_found(path):
+    restate(path, uncertainty=replace(read_published(path).record.uncertainty, draws=10))
+    assert any("interval" in fault for fault in verify([read_published(path)]))
+
+
+def test_an_altered_identity_is_found(path):
+    made = read_published(path).record.provenance
+    restate(path, provenance=msgspec.structs.replace(made, identity=made.identity | {"made": "down"}))
+    assert "provenance.outcomes is" in one_fault(path)
+
+
+def test_a_provenance_without_a_victim_is_found(path):
+    restate(path, provenance=msgspec.structs.replace(read_published(path).record.provenance, identity={"made": "up"}))
+    assert "does not say who was attacked" in one_fault(path)
+
+
+@pytest.mark.parametrize("field", ["victim", "data"])
+def test_an_altered_key_of_victim_or_data_is_found(path, field):
+    made = read_published(path).record.provenance
+    restate(path, provenance=msgspec.structs.replace(made, **{field: "f" * 64}))
+    assert f"provenance.{field} is" in one_fault(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        *(("attack", words) for words in ("pgd100", "pgd20[abs_step=0.01]")),
+        *(("threat", words) for words in ("l2", "linf[mask=off]")),
+        ("protocol", "standard[success=last]"),
+        ("defense", "adaptive"),
+        ("model", "cnn"),
+        ("dataset", "mitbih"),
+    ],
+)
+def test_words_that_do_not_mean_what_was_run_are_found(tmp_path, kind, words):
+    outcomes = made_up(["03", "0345"], clean="9")
+    named = {"dataset": "synthetic-beats", "attack": "pgd20"}
+    honest = row(outcomes, **named).record
+    catalog = discover()
+    run = {one: identity(catalog.resolve(one, getattr(honest, one))) for one in KINDS}
+    made = honest.provenance.identity
+    made |= {one: run[one] for one in ("attack", "threat", "protocol")}
+    made["victim"] |= {one: run[one] for one in ("dataset", "model", "defense")}
+    keys = msgspec.structs.replace(
+        honest.provenance, outcomes=key_of(made), victim=key_of(made["victim"]), identity=made
+    )
+    honest = msgspec.structs.replace(honest, provenance=keys)
+    path = publish(honest, outcomes, tmp_path)
+    assert verify([read_published(path)]) == []
+    altered = publish(msgspec.structs.replace(honest, **{kind: words}), outcomes, tmp_path / "altered")
+    (fault,) = verify([read_published(altered)])
+    assert f"{kind} is {words!r}; its provenance names another one." in fault
+
+
+def test_outcomes_altered_by_hand_are_found_by_digest_and_by_score(path):
+    outcomes = read_published(path).outcomes
+    better = replace(outcomes, predicted=np.where(outcomes.ids == 0, 0, outcomes.predicted).astype(np.int16))
+    outcomes_path(path).write_bytes(pack(better))
+    faults = verify([read_published(path)])
+    assert any("provenance.outcomes_digest is" in fault for fault in faults)
+    assert any("scores[eps=0.1].acc is 0.7; recomputed from the outcomes it is 0.8." in fault for fault in faults)
+
+
+def test_outcomes_that_change_no_score_are_found_by_digest(path):
+    slower = replace(read_published(path).outcomes, forwards=read_published(path).outcomes.forwards + 1)
+    outcomes_path(path).write_bytes(pack(slower))
+    assert any(hashlib.sha256(pack(slower)).hexdigest() in fault for fault in verify([read_published(path)]))
+
+
+def test_missing_outcomes_are_found(path):
+    outcomes_path(path).unlink()
+    assert f"expected {outcomes_path(path).name} beside it" in one_fault(path)
+
+
+def test_outcomes_without_a_record_are_found(path, tmp_path):
+    path.unlink()
+    assert strays(tmp_path) == [f"{outcomes_path(path).as_posix()} belongs to no record; expected a .json of its name."]
+
+
+def test_a_record_rewritten_by_hand_is_found(path):
+    path.write_text(path.read_text().replace("{", '{"praise": "the best row",', 1))
+    assert "not written as it was published" in one_fault(path)
+
+
+def test_a_failed_row_with_scores_is_found(path):
+    restate(path, status="failed")
+    assert "is failed; expected an error, no scores and no outcomes." in one_fault(path)
+
+
+def test_a_key_and_a_cell_that_appear_twice_are_found(path):
+    one = read_published(path)
+    copy, rerun = replace(one, path=path.with_name("copy.json")), changed(one, key="b" * 64)
+    assert any("holds the same key" in fault for fault in verify([one, copy]))
+    assert any("holds the same cell as" in fault for fault in verify([one, rerun]))
