@@ -133,7 +133,7 @@ NAMES = """
 import ecgbench, ecgbench.api, ecgbench.cli, ecgbench.cli.run, ecgbench.runs.runner, ecgbench.testing, ecgbench_plugins
 assert callable(ecgbench.run) and ecgbench.run is ecgbench.api.run
 assert callable(ecgbench.evaluate) and ecgbench.evaluate is ecgbench.api.evaluate
-assert set(ecgbench.__all__) == {"evaluate", "hookimpl", "load_victim", "run"}
+assert {"Attack", "evaluate", "hookimpl", "load_victim", "run"} <= set(ecgbench.__all__) <= set(dir(ecgbench))
 """
 
 

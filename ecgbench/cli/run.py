@@ -155,5 +155,7 @@ def explain(
     leaderboard: str | None,
 ) -> None:
     """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
-    for line in explain(open_runner(data, store, device, plugins, leaderboard), key):
+    from ecgbench.runs import explain as missing
+
+    for line in missing.explain(open_runner(data, store, device, plugins, leaderboard), key):
         click.echo(line)

@@ -101,8 +101,9 @@ def victim_change(now: Module, before: Module) -> str | None:
 
 
 def _part_change(now: Module, before: Module, name: str) -> str | None:
-    if now.training != before.training:
-        return f"{name or 'the module'} in {'train' if now.training else 'eval'} mode"
+    training, trained = (getattr(part, "training", False) for part in (now, before))  # a frozen module has no mode
+    if training != trained:
+        return f"{name or 'the module'} in {'train' if training else 'eval'} mode"
     if _hooks(now) != _hooks(before):
         return f"another hook or forward on {name or 'the module'}"
     weights = dict(now.named_parameters(name, recurse=False))
@@ -121,9 +122,13 @@ def _changed(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> str | N
 
 
 def _hooks(part: Module) -> tuple[object, ...]:
-    """How many hooks of each kind a module has, and whether its `forward` is its own."""
+    """How many hooks of each kind a module has, and whether its `forward` is its own.
+
+    A scripted module puts its `forward` on itself when it is first called.
+    """
     own = vars(part)
-    return ("forward" in own, *(len(own.get(kind, ())) for kind in HOOKS))
+    replaced = "forward" in own and not isinstance(part, torch.jit.ScriptModule)
+    return (replaced, *(len(own.get(kind, ())) for kind in HOOKS))
 
 
 def batch_change(now: Batch, before: Batch) -> str | None:

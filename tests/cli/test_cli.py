@@ -184,7 +184,7 @@ USAGE = {
     "rnu": "Did you mean 'run'?",
     "plan --model mpl --attack pgd": "did you mean 'mlp'?",
     "explain": "Missing argument 'KEY'",
-    "why 0123": "0 known cells begin with '0123'",
+    "explain 0123": "0 known cells begin with '0123'",
     "list attakcs": "'attakcs' is not one of",
     "info pgd21": "did you mean 'pgd20'?",
     "info mlp[width=3]": "did you mean 'widths'?",

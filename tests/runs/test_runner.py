@@ -386,8 +386,8 @@ def test_a_victim_that_its_weights_do_not_determine_is_refused(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("raises", r"RuntimeError in attack marked\[fault=raises\], test_bench.py line \d+: the attack broke"),
-        ("exits", r"SystemExit in attack marked\[fault=exits\], test_bench.py line \d+: 3"),
+        ("raises", r"RuntimeError in attack marked\[fault=raises\], test_runner.py line \d+: the attack broke"),
+        ("exits", r"SystemExit in attack marked\[fault=exits\], test_runner.py line \d+: 3"),
         ("too-large", r"attack marked\[fault=too-large\] broke its contract: expected linf size <= 0.2, got 0.4"),
     ],
 )

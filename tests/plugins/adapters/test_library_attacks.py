@@ -23,7 +23,7 @@ from ecgbench.testing import check_attack
 from ecgbench_plugins.attacks.adapters.signature import constructors
 from tests.plugins.adapters.library_world import RNG, attack, catalog, mild
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ADAPTERS = {
     "torchattacks": ("torchattacks", "pip install --no-deps torchattacks==3.5.1"),
     "foolbox": ("foolbox", "pip install 'ecgbench[foolbox]'"),
@@ -97,7 +97,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def adapter(library: str) -> ModuleType:
     """The adapter's module, executed afresh and in nobody's way."""
-    spec = importlib.util.find_spec(f"ecgbench_plugins.attacks.{library}_adapter")
+    spec = importlib.util.find_spec(f"ecgbench_plugins.attacks.adapters.{library}")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

@@ -51,7 +51,9 @@ def test_a_record_says_what_fixes_its_outcomes_and_which_library_made_them(
 def test_the_record_of_an_own_attack_names_no_library(tmp_path: Path) -> None:
     found = record(tmp_path, "fgsm")
     assert found["determinism"] == "sample"
-    assert set(found["provenance"]["versions"]) == {"ecgbench", "python", "torch", "numpy", "scipy", "cpu"}
+    assert set(found["provenance"]["versions"]) == {
+        *("ecgbench", "python", "torch", "numpy", "scipy", "cpu", "precision")
+    }
 
 
 def test_evaluate_says_the_same() -> None:

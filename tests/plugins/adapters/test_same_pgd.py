@@ -29,7 +29,7 @@ from tests.plugins.adapters.library_world import attack, waves
 
 Signals = Literal["waves", "beats"]
 HOME = os.environ.get("ECGBENCH_DATA")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PUBLISHED = "mitbih-mlp-none-seed0"
 LAST = Protocol(success="last", sweep="independent")
 EPS = {

