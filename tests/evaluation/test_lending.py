@@ -201,7 +201,11 @@ def test_writing_into_what_is_lent_fails_the_cell_by_name_and_no_other(
     bad, *good = run(tmp_path, *cells)
     assert bad.status == "failed" and not bad.scores
     if act != "data error":
-        assert str(bad.error).startswith("attack acting[act=") and act in str(bad.error) and "it was lent" in str(bad.error)
+        assert (
+            str(bad.error).startswith("attack acting[act=")
+            and act in str(bad.error)
+            and "it was lent" in str(bad.error)
+        )
     assert list(map(figures, good)) == honest
     bad_again, *kept = run(tmp_path, *cells)
     assert bad_again == bad and kept == good
