@@ -129,7 +129,8 @@ class Task:
     """A classification problem, ready to train and attack; never a path.
 
     `bounds` is the valid range of x or None; `unit` is the unit of x and `physical` that of `x * scale`;
-    `rate` in Hz; `notes` are facts that must stand beside every score, such as "intra-patient".
+    `rate` in Hz; `features` names the places of the last axis of x, () where they have no names; `notes` are facts that
+    must stand beside every score, such as "intra-patient".
     `weighting` says in words what `test.weight` means. `skip_unpredicted` leaves a class that nobody predicts
     out of the mean precision (as some studies do) instead of counting it as 0. `challenge` names the classes whose
     mean F1 the dataset's challenge was judged by, none where it had none.
@@ -144,6 +145,7 @@ class Task:
     unit: str = "1"
     physical: str | None = None
     rate: float | None = None
+    features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     weighting: str = "every sample counts once"
     skip_unpredicted: bool = False
@@ -156,6 +158,10 @@ class Task:
             y = samples.y
             if len(y) and (int(y.min()) < 0 or int(y.max()) >= len(self.classes)):
                 raise DataError(f"{self.name} {part}: a label lies outside 0..{len(self.classes) - 1}.")
+            if self.features and samples.x.shape[-1] != len(self.features):
+                raise DataError(
+                    f"{self.name} {part}: {samples.x.shape[-1]} features in x; {len(self.features)} are named."
+                )
             if self.bounds and len(y):
                 self._check_range(part, samples, self.bounds)
 

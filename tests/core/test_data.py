@@ -133,3 +133,9 @@ def test_some_of_each_class_are_drawn_by_their_ids_and_count_once_each() -> None
 def test_a_batch_is_a_value_that_replace_changes_in_one_field() -> None:
     batch = Batch(**{field.name: getattr(samples(), field.name) for field in fields(Batch)})
     assert torch.equal(replace(batch, x=batch.x + 1).y, batch.y)
+
+
+def test_names_of_features_are_as_many_as_the_last_axis_is_long() -> None:
+    assert task(samples(), features=("a", "b", "c", "d")).features == ("a", "b", "c", "d")
+    with pytest.raises(DataError, match=r"^toy train: 4 features in x; 3 are named\.$"):
+        task(samples(), features=("a", "b", "c"))

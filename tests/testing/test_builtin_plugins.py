@@ -90,6 +90,7 @@ def test_a_builtin_defense_keeps_its_promises(selector: str) -> None:
     [
         *("synthetic-beats", "synthetic-beats[beats=1000,seed=3]"),
         *("synthetic-rhythms", "synthetic-rhythms[strips=200,seed=3]"),
+        *("synthetic-icu", "synthetic-icu[stays=300,seed=3,inputs=values-observed,attackable=observed]"),
     ],
 )
 def test_a_builtin_synthetic_set_keeps_its_promises(selector: str) -> None:
@@ -107,6 +108,6 @@ def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) 
 def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
     ours = (plugin for plugin in CATALOG.plugins if plugin.distribution == "ecgbench" and plugin.name not in FOREIGN)
     assert all(plugin.ok for plugin in ours)
-    assert set(own("dataset")) == {"synthetic-beats", "synthetic-rhythms", "mitbih", "cinc2017"}
+    assert set(own("dataset")) == {"synthetic-beats", "synthetic-rhythms", "synthetic-icu", "mitbih", "cinc2017"}
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
     assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))
