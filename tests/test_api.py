@@ -123,7 +123,10 @@ def test_one_value_may_stand_for_a_list_of_one(tmp_path: Path) -> None:
 
 def test_a_cell_whose_threat_cannot_be_carried_out_fails_before_anything_is_trained(tmp_path: Path) -> None:
     grid = {**GRID, "attack": "fgsm"}
-    for threat, reason in (("linf[source=(N),target=N]", "the only source class"), ("linf", "too small for float32")):
+    for threat, reason in (
+        ("linf[source_classes=(N),target=N]", "the only source class"),
+        ("linf", "too small for float32"),
+    ):
         (record,) = package.run(**{**grid, "threat": threat, "eps": 1e-9}, store=tmp_path)
         assert record.status == "failed" and reason in str(record.error)
     assert not list(tmp_path.glob("store/victims/*"))
@@ -324,7 +327,10 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
             {"threat": Threat("linf", target="1"), "y": torch.ones(6, dtype=torch.int64)},
             "all 6 test samples are of the target",
         ),
-        ({"threat": Threat("linf", source=("2",), target="1"), "y": Y % 2}, "none of the 6 test samples is of class 2"),
+        (
+            {"threat": Threat("linf", source_classes=("2",), target="1"), "y": Y % 2},
+            "none of the 6 test samples is of class 2",
+        ),
     ],
     ids=lambda each: "" if isinstance(each, dict) else each,
 )

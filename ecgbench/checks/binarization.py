@@ -29,7 +29,7 @@ LEAD = 2.0  # what the logits of all other classes lie below the lower of the tw
 def binarization_test(finished: FinishedSweep) -> Check:
     """Adversarial examples that are known to be there, one a sample: the attack must find them."""
     attack, found, planted = finished.sweep.attack, 0, 0
-    if attack.source is not None:
+    if attack.surrogate is not None:
         return Check("ACTIVE-TEST", False, 0.0, 1 - FOUND, "not asked: the attack works on a second victim")
     for batch in finished.batches(finished.first(finished.attacked, FEW)):
         trial = finished.trial(batch)

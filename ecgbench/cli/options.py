@@ -33,7 +33,7 @@ def grid_options(command: Command) -> Command:
             click.option("--seed", "-s", multiple=True, help="Seeds, such as 0,1,2; default: 0."),
             click.option("--audit", is_flag=True, help="Make the costly checks, too."),
             click.option(
-                "--keep-deltas",
+                "--save-perturbations",
                 type=int,
                 default=0,
                 help="Keep the perturbations of the first so many attacked samples.",
@@ -142,13 +142,13 @@ def _grids(
     limit: int | None,
     protocol: str | None,
     audit: bool,
-    keep_deltas: int,
+    save_perturbations: int,
 ) -> tuple[Grid, ...]:
     from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite
 
     options = (*dataset, *model, *defense, *attack, *threat, *eps, *seed, *([limit] if limit is not None else []))
     if suite is not None:
-        if options or protocol or audit or keep_deltas:
+        if options or protocol or audit or save_perturbations:
             raise click.UsageError("a suite file and selectors were both given; expected one of them.")
         return read_suite(Path(suite))
     return (
@@ -163,7 +163,7 @@ def _grids(
             limit=limit,
             protocol=protocol or "standard",
             audit=audit,
-            keep_deltas=keep_deltas,
+            save_perturbations=save_perturbations,
         ),
     )
 

@@ -24,7 +24,9 @@ SYNTHETIC = "these signals are synthetic, no recordings; real ones: ecgbench dat
 @click.option("--json", "as_json", is_flag=True, help="One record a line on stdout.")
 @click.option("--results", type=click.Path(file_okay=False), help="Publish records and outcomes into this folder.")
 @click.option("--victims", is_flag=True, help="With --results: publish the trained victims, too, beside that folder.")
-@click.option("--figures", type=click.Path(file_okay=False), help="Draw curves, matrices and kept deltas, as SVG.")
+@click.option(
+    "--figures", type=click.Path(file_okay=False), help="Draw curves, matrices and saved perturbations as SVG."
+)
 @click.option("--retrain", is_flag=True, help="Make every stage again, whatever is kept.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
@@ -93,7 +95,7 @@ def _draw(runner: Runner, cells: Sequence[Cell], records: Sequence[Record], fold
     rows = [Published(record, runner.outcomes_of(record), Path(place(record))) for record in records]
     figures = board_figures(sections(rows), (), records)
     for cell, record in zip(cells, records, strict=True):
-        if cell.keep_deltas and record.status == "ok" and runner.has_perturbations(cell):
+        if cell.save_perturbations and record.status == "ok" and runner.has_perturbations(cell):
             figures |= of_perturbations(record, runner.task(cell.dataset), runner.perturbations_of(cell))
     draw_all(folder, figures)
 
@@ -106,7 +108,7 @@ def _status(states: list[str]) -> int:
 
 WORK = {
     "none": "cached",
-    "keep": "to keep deltas",
+    "save": "to save perturbations",
     "score": "to score",
     "check": "to check and score",
     "audit": "to audit and score",

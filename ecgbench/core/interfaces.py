@@ -115,8 +115,8 @@ class Attack(Parameterised, Protocol):
         return 1
 
     @property
-    def source(self) -> Defense | None:
-        """The defense of a second victim that the attack needs, of the same model; None for most."""
+    def surrogate(self) -> Defense | None:
+        """The defense of the surrogate that the attack needs, a second victim of the same model; None for most."""
         return None
 
     @property

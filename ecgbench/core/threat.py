@@ -28,7 +28,7 @@ class Threat(Parameterised):
 
     `unit` is "native" (the unit of x) or "physical" (the task's physical unit, turned into each sample's own
     unit by `Batch.scale`); a unit's own name, such as "mV", means physical and is checked against the task.
-    Without `target` a sample is adversarial when it leaves its class; with one, samples of the `source` classes
+    Without `target` a sample is adversarial when it leaves its class; with one, samples of the `source_classes`
     (all other classes, if empty) are adversarial when they are predicted as `target`.
     """
 
@@ -36,7 +36,7 @@ class Threat(Parameterised):
     mask: bool = True
     bounds: bool = True
     unit: str = "native"
-    source: tuple[str, ...] = ()
+    source_classes: tuple[str, ...] = ()
     target: str | None = None
 
     def ball(self, batch: Batch, eps: float, bounds: tuple[float, float] | None = None) -> Ball:
@@ -54,7 +54,7 @@ class Threat(Parameterised):
         if self.target is None:
             return Goal(label=y, untargeted=True, eligible=torch.ones_like(y, dtype=torch.bool))
         target = _position(self.target, classes)
-        source = [_position(name, classes) for name in self.source]
+        source = [_position(name, classes) for name in self.source_classes]
         free = torch.isin(y, torch.tensor(source, device=y.device)) if source else y != target
         return Goal(label=torch.full_like(y, target), untargeted=False, eligible=free & (y != target))
 
@@ -69,11 +69,11 @@ class Threat(Parameterised):
             raise EcgbenchError(f"eps cannot be read in {self.unit!r}: this dataset knows {known}.")
         if self.unit == "physical" and physical is None:
             raise EcgbenchError("eps cannot be read in a physical unit: this dataset states none.")
-        if self.source and self.target is None:
+        if self.source_classes and self.target is None:
             raise EcgbenchError("source classes were given without a target; expected target=<class>.")
-        for name in (*self.source, *([self.target] if self.target else [])):
+        for name in (*self.source_classes, *([self.target] if self.target else [])):
             _position(name, classes)
-        if self.source == (self.target,):
+        if self.source_classes == (self.target,):
             raise EcgbenchError(f"target={self.target} is the only source class as well; expected another source.")
 
 

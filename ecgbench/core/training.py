@@ -38,9 +38,9 @@ class Schedule:
     `balanced` batches hold every class equally often: each class is tiled to the size of the largest one and
     dealt in turn (Ma and Liang 2020, as coded). `keep` is the epoch whose weights are kept: the "last", or the
     "best" by balanced accuracy on validation; `patience` > 0 stops after so many epochs without a better one.
-    `anneal` lets `lr` fall from epoch to epoch along half a cosine, of which the last is the last step above 0
-    (Loshchilov and Hutter 2017, eq. 5). `settle` takes the statistics of batch normalisation anew after every
-    epoch, see the function; modules without it are not touched.
+    `cosine_lr` lets `lr` fall from epoch to epoch along half a cosine, of which the last is the last step above 0
+    (Loshchilov and Hutter 2017, eq. 5). `recalibrate_batchnorm` takes the statistics of batch normalisation anew
+    after every epoch, see the function; modules without it are not touched.
     """
 
     epochs: int = 50
@@ -50,8 +50,8 @@ class Schedule:
     balanced: bool = True
     keep: Literal["last", "best"] = "last"
     patience: int = 0
-    anneal: bool = False
-    settle: bool = True
+    cosine_lr: bool = False
+    recalibrate_batchnorm: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.patience < 0:
@@ -62,7 +62,7 @@ class Schedule:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch`, from 0."""
-        return self.lr * (1 + cos(pi * epoch / self.epochs)) / 2 if self.anneal else self.lr
+        return self.lr * (1 + cos(pi * epoch / self.epochs)) / 2 if self.cosine_lr else self.lr
 
 
 class Hook:
@@ -127,7 +127,7 @@ def train(
         while not run.finished:
             with reduced(module, run.bf16):
                 mean = _epoch(run, samples, loss, rng.fold_in("epoch", run.epoch))
-            if schedule.settle:
+            if schedule.recalibrate_batchnorm:
                 recalibrate_batchnorm(module, samples, rng.fold_in("settle", run.epoch))
             found = None if score is None else score(module, task.val.to(device), rng.fold_in("validation"))
             run.close_epoch(mean, found)

@@ -45,8 +45,9 @@ def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float]) -> Non
 def _nobody(threat: Threat, n: int) -> str:
     if threat.target is None or not n:
         return f"the test split has {n} samples to attack; expected at least one."
-    if threat.source:
-        return f"none of the {n} test samples is of class {' or '.join(threat.source)}; expected a source that occurs."
+    if threat.source_classes:
+        named = " or ".join(threat.source_classes)
+        return f"none of the {n} test samples is of class {named}; expected source classes that occur."
     return f"all {n} test samples are of the target class {threat.target}; expected a target that others can reach."
 
 

@@ -22,7 +22,7 @@ from ecgbench.results.record import SCHEMA
 class Cell:
     """dataset x model x defense x attack x threat x eps grid x protocol x seed x limit, as values.
 
-    `audit` asks for the costly checks, too, `keep_deltas` for the perturbations of so many samples.
+    `audit` asks for the costly checks, too, `save_perturbations` for the perturbations of so many samples.
     """
 
     dataset: Dataset
@@ -35,11 +35,11 @@ class Cell:
     seed: int = 0
     limit: int | None = None
     audit: bool = False
-    keep_deltas: int = 0
+    save_perturbations: int = 0
 
     def unfit(self, task: Task) -> str | None:
         """Why the cell cannot run on its task; every defense that would be trained for it is asked."""
-        trained = [one for start in (self.defense, self.attack.source) for one in _line(start)]
+        trained = [one for start in (self.defense, self.attack.surrogate) for one in _line(start)]
         reasons: list[tuple[object, str | None]] = [(self.model, self.model.unfit(task))]
         reasons += [(defense, defense.unfit(task)) for defense in trained]
         reasons.append((self.attack, self.attack.unfit(task, self.threat)))
@@ -70,11 +70,11 @@ def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:
 
 def outcomes_identity(cell: Cell, data: str) -> Identity:
     """What the outcomes of an attack are made of."""
-    source = cell.attack.source
+    surrogate = cell.attack.surrogate
     return {
         "stage": "outcomes",
         "victim": victim_identity(cell, cell.defense, data),
-        "source": None if source is None else victim_identity(cell, source, data),
+        "surrogate": None if surrogate is None else victim_identity(cell, surrogate, data),
         "attack": identity(cell.attack),
         "threat": identity(cell.threat),
         "epsilons": [repr(eps) for eps in cell.epsilons],
@@ -108,7 +108,7 @@ def audit_identity(outcomes: str, headline: float, twin: Identity | None) -> Ide
 def perturbations_identity(outcomes: str, headline: float, n: int) -> Identity:
     """What the kept perturbations of a row are made of; `outcomes` is the key of the row's outcomes."""
     return {
-        "stage": "deltas",
+        "stage": "perturbations",
         "outcomes": outcomes,
         "headline": repr(headline),
         "n": n,

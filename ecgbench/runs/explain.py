@@ -23,7 +23,7 @@ MADE = {
     "check": "check",
     "audit": "audit",
     "score": "score",
-    "keep": "perturbation",
+    "save": "perturbation",
 }
 AXES = ("dataset", "model", "defense", "attack", "threat")
 
@@ -33,7 +33,7 @@ def remember(runner: Runner, planned: Planned) -> None:
     cell = planned.cell
     words = {kind: runner.catalog.canonical(kind, getattr(cell, kind)) for kind in (*AXES, "protocol")}
     sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit, "audited": cell.audit}
-    sizes |= {"keep_deltas": cell.keep_deltas}
+    sizes |= {"save_perturbations": cell.save_perturbations}
     write_file(runner.store.root / "plans" / f"{planned.key}.json", json.dumps({**words, **sizes}).encode())
 
 
@@ -84,6 +84,6 @@ def _cell(runner: Runner, words: Mapping[str, Any]) -> Cell:
         limit=words["limit"],
         protocol=words["protocol"],
         audit=words["audited"],
-        keep_deltas=words.get("keep_deltas", 0),
+        save_perturbations=words.get("save_perturbations", 0),
     )
     return unfold((grid,), runner.catalog)[0]

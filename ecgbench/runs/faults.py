@@ -115,7 +115,7 @@ def plain(error: object) -> str:
 def _parts(cell: Cell) -> list[Any]:
     """All plugin values that a cell is made of."""
     found: list[Any] = []
-    waiting: list[Any] = [cell.dataset, cell.model, cell.defense, cell.attack, cell.attack.source]
+    waiting: list[Any] = [cell.dataset, cell.model, cell.defense, cell.attack, cell.attack.surrogate]
     while waiting:
         value = waiting.pop(0)
         for part in nested(value):

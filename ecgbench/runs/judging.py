@@ -73,7 +73,7 @@ class Question:
         if decides not in sizes:
             raise EcgbenchError(f"headline {decides} is given; expected one of the epsilons {list(sizes)}.")
         foe: Attack = _value(catalog, "attack", attack, Attack)
-        if foe.source is not None:
+        if foe.surrogate is not None:
             raise EcgbenchError(f"{foe!r} needs a second victim, which evaluate has not; expected another attack.")
         return cls(
             catalog=catalog,

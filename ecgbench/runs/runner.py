@@ -1,7 +1,7 @@
 """Where cells are run: each stage is looked up by its key, made if it is missing, and kept.
 
-Victim, outcomes, checks, audit, deltas and record are stages with a key each, so an edited metric scores again without
-attacking, and an edited attack attacks again without training.
+Victim, outcomes, checks, audit, perturbations and record are stages with a key each, so an edited metric scores again
+without attacking, and an edited attack attacks again without training.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from ecgbench.runs.zoo import Card
 from ecgbench.storage.arrays import pack, pack_arrays, unpack, unpack_arrays
 from ecgbench.storage.store import Store, StoredCheckpoint, key_of
 
-Work = Literal["none", "keep", "score", "audit", "check", "attack", "train"]
+Work = Literal["none", "save", "score", "audit", "check", "attack", "train"]
 STAGES: Mapping[Work, str] = {
     "train": "victims",
     "attack": "outcomes",
     "check": "checks",
     "audit": "audits",
     "score": "records",
-    "keep": "deltas",
+    "save": "perturbations",
 }
 """Where the result of each kind of work is kept."""
 TWIN = "none"
@@ -136,12 +136,14 @@ class Runner:
             self._raise_if_it_ends_the_run(error, cell)
             self.cache.tell(Failed("".join(format_exception(error))))
             return unscored(self._labels(cell), "failed", Fault(error, cell, self.catalog).reason())
-        if cell.keep_deltas and record.status == "ok":
+        if cell.save_perturbations and record.status == "ok":
             try:
                 self.perturbations_of(cell)
             except Exception as error:  # the record stands, whatever the plugin does when it is asked again
                 self._raise_if_it_ends_the_run(error, cell)
-                self.cache.tell(Note(f"no deltas of {record.key[:12]}: {Fault(error, cell, self.catalog).reason()}"))
+                self.cache.tell(
+                    Note(f"no perturbations of {record.key[:12]}: {Fault(error, cell, self.catalog).reason()}")
+                )
         return record
 
     def _raise_if_it_ends_the_run(self, error: BaseException, cell: Cell) -> None:
@@ -158,7 +160,7 @@ class Runner:
 
     def has_perturbations(self, cell: Cell) -> bool:
         """Whether the perturbations that a cell keeps are there."""
-        return self.cache.has("deltas", self.identities(cell)["deltas"])
+        return self.cache.has("perturbations", self.identities(cell)["perturbations"])
 
     def perturbations_of(self, cell: Cell) -> Perturbations:
         """The perturbations that a cell keeps, found or made; its record is there."""
@@ -170,11 +172,15 @@ class Runner:
             )
             with self._lending(cell):
                 sweep = self._sweep(cell, self.victim(cell, cell.defense).victim)
-                found = find_perturbations(sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.keep_deltas)
-            return {"deltas.npz": pack_arrays(found.arrays())}
+                found = find_perturbations(
+                    sweep, unpack(made["outcomes.npz"], "the store"), headline, cell.save_perturbations
+                )
+            return {"perturbations.npz": pack_arrays(found.arrays())}
 
         return Perturbations.from_arrays(
-            unpack_arrays(self.cache.get_or_make("deltas", identities["deltas"], keep)["deltas.npz"])
+            unpack_arrays(
+                self.cache.get_or_make("perturbations", identities["perturbations"], keep)["perturbations.npz"]
+            )
         )
 
     def task(self, dataset: Dataset) -> Task:
@@ -199,15 +205,15 @@ class Runner:
 
     def _identities(self, cell: Cell) -> dict[str, Identity]:
         outcomes = outcomes_identity(cell, self.recordings.digest(cell.dataset))
-        for role in ("victim", "source"):
+        for role in ("victim", "surrogate"):
             if outcomes[role] is not None:
                 outcomes[role] = self.victims.used(outcomes[role])
         key, headline = key_of(outcomes), self._labels(cell).headline
         found = {"victims": outcomes["victim"], "outcomes": outcomes, "checks": checks_identity(cell, key, headline)}
         if cell.audit:
             found["audits"] = audit_identity(key, headline, self._twin_identity(cell))
-        if cell.keep_deltas:
-            found["deltas"] = perturbations_identity(key, headline, cell.keep_deltas)
+        if cell.save_perturbations:
+            found["perturbations"] = perturbations_identity(key, headline, cell.save_perturbations)
         looks = [key_of(found[stage]) for stage in ("checks", "audits") if stage in found]
         return found | {"records": record_identity(key, looks)}
 
@@ -231,9 +237,9 @@ class Runner:
             return stage not in identities or self.cache.has(stage, identities[stage])
 
         if kept("records"):
-            if kept("deltas"):
+            if kept("perturbations"):
                 return "none"
-            return "keep" if self.victims.is_available(identities["victims"]) else "train"
+            return "save" if self.victims.is_available(identities["victims"]) else "train"
         if kept("outcomes") and kept("checks"):
             return "score" if kept("audits") else "audit"
         if not self.victims.is_available(identities["victims"]):
@@ -310,7 +316,7 @@ class Runner:
         return self.recordings.task(cell.dataset).some_of_each(cell.protocol.per_class).limited(cell.limit)
 
     def _sweep(self, cell: Cell, victim: Victim) -> Sweep:
-        source = cell.attack.source
+        surrogate = cell.attack.surrogate
         return Sweep(
             attack=cell.attack,
             victim=victim,
@@ -319,7 +325,7 @@ class Runner:
             epsilons=cell.epsilons,
             rng=RandomStream(("attack", cell.seed)),
             protocol=cell.protocol,
-            surrogate=None if source is None else self.victim(cell, source).victim,
+            surrogate=None if surrogate is None else self.victim(cell, surrogate).victim,
             device=self.device,
             labels=(self.task(cell.dataset).test.y,),
         )

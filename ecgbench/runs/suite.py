@@ -17,7 +17,7 @@ from ecgbench.evaluation.sweep import check_grid
 from ecgbench.registry.catalog import Catalog
 from ecgbench.runs.cell import Cell
 
-PLAIN = ("limit", "protocol", "audit", "keep_deltas")
+PLAIN = ("limit", "protocol", "audit", "save_perturbations")
 """Keys of a grid that hold one value, not an axis."""
 
 
@@ -26,7 +26,7 @@ class Grid(Parameterised):
     """Selectors by kind; every combination is a cell.
 
     No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset. `audit`
-    makes the costly checks, too; `keep_deltas` keeps the perturbations of the first so many attacked samples.
+    makes the costly checks, too; `save_perturbations` keeps the perturbations of the first so many attacked samples.
     """
 
     model: tuple[str, ...]
@@ -39,7 +39,7 @@ class Grid(Parameterised):
     limit: int | None = None
     protocol: str = "standard"
     audit: bool = False
-    keep_deltas: int = 0
+    save_perturbations: int = 0
 
     def __post_init__(self) -> None:
         for name in ("model", "attack", "defense", "seed"):
@@ -51,8 +51,8 @@ class Grid(Parameterised):
             raise EcgbenchError(f"seed {min(self.seed)} given; expected a whole number of 0 or more.")
         if self.limit is not None and self.limit < 1:
             raise EcgbenchError(f"limit {self.limit} given; expected 1 or more samples.")
-        if self.keep_deltas < 0:
-            raise EcgbenchError(f"keep_deltas {self.keep_deltas} given; expected 0 or more samples.")
+        if self.save_perturbations < 0:
+            raise EcgbenchError(f"save_perturbations {self.save_perturbations} given; expected 0 or more samples.")
 
 
 def read_suite(path: Path) -> tuple[Grid, ...]:
@@ -88,7 +88,7 @@ def _grid(table: dict[str, Any], where: str) -> Grid:
         values["eps"] = parse_eps(values["eps"])
     if "seed" in values:
         values["seed"] = parse_seeds(values["seed"])
-    values |= {name: _whole(table[name], name) for name in ("limit", "keep_deltas") if name in table}
+    values |= {name: _whole(table[name], name) for name in ("limit", "save_perturbations") if name in table}
     if "protocol" in table:
         values["protocol"] = str(table["protocol"])
     if "audit" in table:
@@ -172,7 +172,7 @@ def _unfolded(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
                 seed=seed,
                 limit=grid.limit,
                 audit=grid.audit,
-                keep_deltas=grid.keep_deltas,
+                save_perturbations=grid.save_perturbations,
             )
             cells[cell] = None
     return list(cells)

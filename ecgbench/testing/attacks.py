@@ -40,14 +40,14 @@ Fault = Callable[[Run], Tensor]
 
 
 def interface(case: AttackCase) -> str | None:
-    """access, minimal, source, unfit and reach as `ecgbench.core.interfaces.Attack` has them, and fit for something."""
+    """access, minimal, surrogate, unfit and reach as `ecgbench.core.interfaces.Attack` has them; fit for something."""
     attack = case.plugin
     if attack.access not in ("gradient", "score"):
         return f"access {attack.access!r}"
     reach = attack.reach(0.1)
     if reach is not None and not (isfinite(reach) and reach >= 0):
         return f"reach(0.1) = {reach!r}"
-    fault = odd("minimal", attack.minimal, bool) or odd("source", attack.source, NoneType, Defense)
+    fault = odd("minimal", attack.minimal, bool) or odd("surrogate", attack.surrogate, NoneType, Defense)
     return fault or unfit_everywhere([attack.unfit(problem.task, problem.threat) for problem in case.problems])
 
 

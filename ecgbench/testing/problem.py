@@ -71,11 +71,11 @@ class Problem:
         watch: Watch = "first",
         gradients: bool = True,
         training: bool = False,
-        source: bool = False,
+        surrogate: bool = False,
     ) -> Trial:
         """A trial on copies of everything; `training` leaves the weights trainable, as inside a training.
 
-        `source` adds a second victim, near the first one.
+        `surrogate` adds a second victim, near the first one.
         """
         batch = self.task.test[torch.arange(ROWS) if rows is None else rows]  # an index by tensor copies
         return Trial.begin(
@@ -86,7 +86,7 @@ class Problem:
             RandomStream(("victim", 0)),
             watch=watch,
             gradients_allowed=gradients,
-            surrogate=self._sibling() if source else None,
+            surrogate=self._sibling() if surrogate else None,
             rate=self.task.rate,
         )
 

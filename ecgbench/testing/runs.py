@@ -87,7 +87,7 @@ class AttackCase:
             watch=watch or ("last" if self.plugin.minimal else "first"),
             gradients=self.plugin.access == "gradient",
             training=training,
-            source=self.plugin.source is not None,
+            surrogate=self.plugin.surrogate is not None,
         )
         return Run(problem, trial, self.plugin.perturb(trial, rng))
 

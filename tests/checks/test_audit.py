@@ -102,7 +102,7 @@ def test_a_linear_victim_raises_nothing_masked_or_with_a_twin(norm: Norm) -> Non
 
 def test_a_targeted_sweep_is_judged_by_its_own_goal() -> None:
     task, module = trained()
-    threat = Threat("linf", source=("0",), target="2")
+    threat = Threat("linf", source_classes=("0",), target="2")
     assert raised(sweep_of(PGD(loss="margin"), frozen(module), task, threat)) == []
     assert {"NOTCONV", "ACTIVE-TEST"} & set(raised(sweep_of(PGD(steps=1), frozen(module), task, threat, 1.0)))
 

@@ -196,7 +196,7 @@ def test_a_victim_that_hides_its_gradient_hides_its_plants() -> None:
 class Borrowing(Identity):
     """An attack that works on a second victim."""
 
-    source: ClassVar[Defense] = Standard()
+    surrogate: ClassVar[Defense] = Standard()
 
 
 def test_an_attack_on_a_second_victim_is_not_asked() -> None:

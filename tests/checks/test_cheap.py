@@ -312,7 +312,7 @@ def test_where_nobody_stands_nothing_but_chance_is_raised(alive: str) -> None:
 
 def test_a_targeted_sweep_is_judged_by_its_own_goal() -> None:
     task, module = trained()
-    threat = Threat("linf", source=("0",), target="2")
+    threat = Threat("linf", source_classes=("0",), target="2")
     assert raised(sweep_of(HONEST, task, frozen(module), threat)) == []
     assert "NOOP" in raised(sweep_of(Identity(), task, frozen(module), threat))
     assert "LOSS" in raised(sweep_of(Identity(), task, frozen(module), threat), GRID[2])

@@ -319,16 +319,18 @@ def test_the_costly_checks_are_made_on_demand_by_an_option_or_a_suite(tmp_path: 
 def test_a_run_is_drawn_with_the_samples_it_keeps(tmp_path: Path) -> None:
     drawn = tmp_path / "drawn"
     plain = ecgbench(tmp_path, *FGSM)
-    answer = ecgbench(tmp_path, *FGSM, "--limit", "30", "--keep-deltas", "2", "--figures", str(drawn))
+    answer = ecgbench(tmp_path, *FGSM, "--limit", "30", "--save-perturbations", "2", "--figures", str(drawn))
     names = sorted(path.name for path in drawn.iterdir())
     assert answer.code == plain.code == 0 and len(names) == 4 and sum(name.startswith("sample") for name in names) == 2
     assert all(b"ecgbench figure, shows" in (drawn / name).read_bytes() for name in names)
-    assert "deltas" in stages(tmp_path) and not (tmp_path / "leaderboard").exists()
+    assert "perturbations" in stages(tmp_path) and not (tmp_path / "leaderboard").exists()
 
 
 def test_a_run_without_scores_draws_nothing(tmp_path: Path, plugin: tuple[str, str]) -> None:
     drawn = tmp_path / "drawn"
-    answer = ecgbench(tmp_path, "run", *TINY, *plugin, "-a", "breaks", "--keep-deltas", "2", "--figures", str(drawn))
+    answer = ecgbench(
+        tmp_path, "run", *TINY, *plugin, "-a", "breaks", "--save-perturbations", "2", "--figures", str(drawn)
+    )
     assert answer.code == 4 and not drawn.exists()
 
 
@@ -336,17 +338,17 @@ def test_perturbations_may_be_kept_by_a_suite_and_are_planned(tmp_path: Path) ->
     suite = tmp_path / "suite.toml"
     suite.write_text(
         '[[grid]]\ndataset = "synthetic-beats[beats=200]"\nmodel = "linear"\ndefense = "none[epochs=1]"\n'
-        'attack = "fgsm"\neps = [0.03, 0.1]\nkeep_deltas = 2\n'
+        'attack = "fgsm"\neps = [0.03, 0.1]\nsave_perturbations = 2\n'
     )
     ecgbench(tmp_path, *FGSM)
     planned = ecgbench(tmp_path, "plan", str(suite))
-    assert "to keep deltas" in planned.out
+    assert "to save perturbations" in planned.out
     assert "no perturbation is kept" in ecgbench(tmp_path, "explain", planned.out.split()[0]).out
     ecgbench(tmp_path, "run", str(suite))
-    assert ecgbench(tmp_path, "plan", *FGSM[1:], "--keep-deltas", "2").out.split()[1] == "cached"
+    assert ecgbench(tmp_path, "plan", *FGSM[1:], "--save-perturbations", "2").out.split()[1] == "cached"
     assert (
-        sentence(ecgbench(tmp_path, *FGSM, "--keep-deltas", "-1"))
-        == "keep_deltas -1 given; expected 0 or more samples."
+        sentence(ecgbench(tmp_path, *FGSM, "--save-perturbations", "-1"))
+        == "save_perturbations -1 given; expected 0 or more samples."
     )
 
 

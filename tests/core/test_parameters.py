@@ -139,8 +139,8 @@ def test_a_norm_spelt_as_elsewhere_is_refused(norm: Any) -> None:
 
 
 def test_classes_of_a_threat_are_a_tuple_and_never_letters() -> None:
-    assert Threat("linf", source="AF", target="N") == Threat("linf", source=("AF",), target="N")  # type: ignore[arg-type]
-    assert hash(Threat("linf", source=["A", "B"], target="N"))  # type: ignore[arg-type]
+    assert Threat("linf", source_classes="AF", target="N") == Threat("linf", source_classes=("AF",), target="N")  # type: ignore[arg-type]
+    assert hash(Threat("linf", source_classes=["A", "B"], target="N"))  # type: ignore[arg-type]
 
 
 def test_a_protocol_is_checked_before_its_own_rules() -> None:
@@ -284,7 +284,7 @@ def test_a_value_stays_frozen_and_is_copied_as_it_is() -> None:
         ("attack", "pgd", {"steps": "10"}),
         ("attack", "pgd", {"loss": "CE"}),
         ("attack", "apgd", {"restarts": True}),
-        ("attack", "transfer", {"source": "none"}),
+        ("attack", "transfer", {"surrogate": "none"}),
         ("defense", "adaptive", {"threat": "linf"}),
         ("defense", "adaptive", {"epochs": 2.5}),
         ("model", "mlp", {"widths": ("a",)}),

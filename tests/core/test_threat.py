@@ -340,8 +340,13 @@ def test_with_a_target_the_others_are_attacked_and_fall_when_they_reach_it() -> 
 
 
 def test_only_samples_of_the_source_classes_are_attacked() -> None:
-    assert Threat("linf", source=("V",), target="N").goal(Y, CLASSES).eligible.tolist() == [False, False, True, False]
-    assert Threat("linf", source=("N", "V"), target="N").goal(Y, CLASSES).eligible.tolist() == [
+    assert Threat("linf", source_classes=("V",), target="N").goal(Y, CLASSES).eligible.tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert Threat("linf", source_classes=("N", "V"), target="N").goal(Y, CLASSES).eligible.tolist() == [
         False,
         False,
         True,
@@ -374,10 +379,10 @@ def test_rules_that_fit_a_task_are_accepted(threat: Threat) -> None:
         (Threat("l2", unit="uV"), "mV", "eps cannot be read in 'uV': this dataset knows 'native' or 'mV'."),
         (Threat("l2", unit="mV"), None, "eps cannot be read in 'mV': this dataset knows only 'native'."),
         (Threat("l2", unit="physical"), None, "eps cannot be read in a physical unit: this dataset states none."),
-        (Threat("l2", source=("N",)), None, "source classes were given without a target"),
-        (Threat("l2", source=("V",), target="V"), None, "target=V is the only source class as well"),
+        (Threat("l2", source_classes=("N",)), None, "source classes were given without a target"),
+        (Threat("l2", source_classes=("V",), target="V"), None, "target=V is the only source class as well"),
         (Threat("l2", target="VV"), None, "no class is named 'VV'; did you mean 'V'?"),
-        (Threat("l2", source=("x",), target="V"), None, "no class is named 'x'; known: N, S, V."),
+        (Threat("l2", source_classes=("x",), target="V"), None, "no class is named 'x'; known: N, S, V."),
     ],
 )
 def test_rules_that_do_not_fit_are_refused_with_a_sentence(threat: Threat, physical: str | None, fault: str) -> None:

@@ -306,7 +306,7 @@ def test_the_curve_of_a_training_outlives_a_kill() -> None:
 
 
 def by_batches(values: Tensor, rng: RandomStream) -> tuple[Tensor, Tensor]:
-    """Means over the batches of 64 that `settle` draws of each batch's mean and unbiased variance."""
+    """Means over the batches of 64 that `recalibrate_batchnorm` draws of each batch's mean and unbiased variance."""
     whole = [piece for piece in epoch_order(TASK.train.y, False, rng).split(64) if len(piece) == 64]
     means, variances = zip(*((values[piece].mean(0), values[piece].var(0)) for piece in whole), strict=True)
     return torch.stack(means).mean(0), torch.stack(variances).mean(0)
@@ -327,7 +327,7 @@ def test_settling_moves_no_weight_and_undoes_what_dropout_did_to_a_norm_behind_i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = Sequential(Flatten(), Dropout(0.5), BatchNorm1d(16), Linear(16, 3))
-    train(module, TASK, plain, replace(FEW, settle=False), RNG, Checkpoint())
+    train(module, TASK, plain, replace(FEW, recalibrate_batchnorm=False), RNG, Checkpoint())
     before = {name: value.clone() for name, value in module.state_dict().items()}
     recalibrate_batchnorm(module, TASK.train, RNG)
     after = module.state_dict()
@@ -341,7 +341,7 @@ def test_settling_moves_no_weight_and_undoes_what_dropout_did_to_a_norm_behind_i
 
 
 def test_an_annealed_rate_falls_along_half_a_cosine_and_never_to_nothing() -> None:
-    schedule = Schedule(epochs=4, lr=2.0, anneal=True)
+    schedule = Schedule(epochs=4, lr=2.0, cosine_lr=True)
     assert [schedule.rate(epoch) for epoch in range(4)] == pytest.approx([2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
     assert {Schedule(epochs=4, lr=2.0).rate(epoch) for epoch in range(4)} == {2.0}
 
@@ -353,7 +353,7 @@ def test_an_annealed_training_steps_at_the_rate_of_its_epoch() -> None:
         def after_step(self, optimizer: Optimizer) -> None:
             rates.append(optimizer.param_groups[0]["lr"])
 
-    schedule = replace(FEW, anneal=True)
+    schedule = replace(FEW, cosine_lr=True)
     train(fresh(), TASK, plain, schedule, RNG, Checkpoint(), [Watch()])
     assert list(dict.fromkeys(rates)) == [schedule.rate(epoch) for epoch in range(4)]
 

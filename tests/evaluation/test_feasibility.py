@@ -117,10 +117,10 @@ def test_a_target_that_all_samples_are_of_is_refused() -> None:
 
 
 def test_source_classes_without_samples_are_refused() -> None:
-    assert refusal(Threat("linf", source=("c",), target="a"), task(X)) == (
-        "none of the 2 test samples is of class c; expected a source that occurs."
+    assert refusal(Threat("linf", source_classes=("c",), target="a"), task(X)) == (
+        "none of the 2 test samples is of class c; expected source classes that occur."
     )
-    check_feasible(Threat("linf", source=("c", "b"), target="a"), task(X), (0.1,))
+    check_feasible(Threat("linf", source_classes=("c", "b"), target="a"), task(X), (0.1,))
 
 
 def test_masks_that_leave_nothing_are_refused_where_they_bind() -> None:

@@ -63,7 +63,7 @@ def test_the_first_attacked_samples_by_id_are_kept() -> None:
 
 def test_only_samples_that_the_goal_means_are_kept() -> None:
     task, victim = random_mlp(60)
-    made = sweep(SHORT, task, victim, Threat("linf", source=("1",), target="0"))
+    made = sweep(SHORT, task, victim, Threat("linf", source_classes=("1",), target="0"))
     outcomes = made.run(Checkpoint())
     assert set(find_perturbations(made, outcomes, 0.1, 60).y.tolist()) == {1}
 

@@ -255,7 +255,7 @@ def test_an_independent_sweep_pays_for_every_eps_again() -> None:
 
 def test_with_source_classes_all_others_keep_their_clean_class() -> None:
     found = random_sweep(
-        PGD(steps=20, rel_step=0.25, loss="margin"), threat=Threat("linf", source=("0",), target="2")
+        PGD(steps=20, rel_step=0.25, loss="margin"), threat=Threat("linf", source_classes=("0",), target="2")
     ).run(Checkpoint())
     attacked = (found.y == 0) & (found.clean == 0)
     assert (found.predicted[:, ~attacked] == found.clean[~attacked]).all()

@@ -195,7 +195,7 @@ def test_a_canonical_selector_is_the_shortest_honest_one(text, short):
         ("none[before=none[eps=0.5]]", "none[before=train]"),
         ("train[attack=climb[steps=100],threat=l2]", "train[attack=climb100,threat=l2]"),
         ("train[before=train[before=train[attack=still]]]", "train[before=train[before=train[attack=still]]]"),
-        ("none[threat=linf[norm=l2,source=(AF),target=N]]", "none[threat=l2[source=(AF),target=N]]"),
+        ("none[threat=linf[norm=l2,source_classes=(AF),target=N]]", "none[threat=l2[source_classes=(AF),target=N]]"),
         ("none[threat=linf[mask=off,bounds=off,unit=mV]]", "none[threat=linf[bounds=false,mask=false,unit=mV]]"),
         ("none[either=still,team=still]", "none[either=still,team=(still)]"),
     ],
@@ -286,9 +286,16 @@ def test_a_value_of_an_unknown_class_has_no_name():
 
 
 def test_an_identity_holds_the_class_and_every_parameter():
-    assert identity(Threat("l2", source=("AF",))) == {
+    assert identity(Threat("l2", source_classes=("AF",))) == {
         "class": "ecgbench.threat.Threat",
-        "fields": {"norm": "l2", "mask": True, "bounds": True, "unit": "native", "source": ["AF"], "target": None},
+        "fields": {
+            "norm": "l2",
+            "mask": True,
+            "bounds": True,
+            "unit": "native",
+            "source_classes": ["AF"],
+            "target": None,
+        },
     }
 
 

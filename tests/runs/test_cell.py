@@ -60,7 +60,7 @@ class Borrowed(Identity):
     teacher: Defense = Standard()
 
     @property
-    def source(self) -> Defense:
+    def surrogate(self) -> Defense:
         return self.teacher
 
 
@@ -192,8 +192,8 @@ def test_a_second_victim_is_part_of_the_outcomes_alone() -> None:
     cells = [replace(CELL, attack=Borrowed(Standard(epochs=epochs))) for epochs in (3, 4)]
     (victim, *ours), (same, *others) = (keys(cell) for cell in cells)
     assert victim == same and ours[0] != others[0]
-    source = outcomes_identity(cells[0], "d1")["source"]
-    assert key_of(source) == keys(replace(CELL, defense=Standard(epochs=3)))[0]
+    surrogate = outcomes_identity(cells[0], "d1")["surrogate"]
+    assert key_of(surrogate) == keys(replace(CELL, defense=Standard(epochs=3)))[0]
 
 
 def test_the_code_of_nested_values_counts() -> None:

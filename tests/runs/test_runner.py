@@ -135,7 +135,7 @@ class Borrowed(Marked):
     teacher: Defense = field(default=Logged("teacher"))
 
     @property
-    def source(self) -> Defense:
+    def surrogate(self) -> Defense:
         return self.teacher
 
     def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
@@ -425,7 +425,7 @@ def test_an_unfit_pair_is_skipped_with_its_reason_before_any_training(home: Home
 @pytest.mark.parametrize(
     "cell",
     [replace(CELL, defense=Picky(start=Picky(start=Picky()))), replace(CELL, attack=Borrowed(teacher=Picky()))],
-    ids=["base", "source"],
+    ids=["base", "surrogate"],
 )
 def test_so_is_a_cell_whose_base_or_second_victim_cannot_be_trained(cell: Cell, home: Home, log: list[str]) -> None:
     record = home.run(cell)
@@ -608,20 +608,20 @@ def test_retrain_ignores_published_victims(home: Home, tmp_path: Path, log: list
 
 
 def test_kept_perturbations_are_a_result_of_their_own_that_changes_no_record(home: Home, log: list[str]) -> None:
-    plain, keeping = home.run(), home.run(replace(CELL, keep_deltas=3))
+    plain, keeping = home.run(), home.run(replace(CELL, save_perturbations=3))
     assert keeping == plain
-    assert {name: len(keys) for name, keys in stages(home.folder).items()}["deltas"] == 1
+    assert {name: len(keys) for name, keys in stages(home.folder).items()}["perturbations"] == 1
     log.clear()
     runner = home.bench()
-    assert runner.execute(replace(CELL, keep_deltas=3)) == plain and log == []
-    kept, outcomes = runner.perturbations_of(replace(CELL, keep_deltas=3)), runner.outcomes_of(plain)
+    assert runner.execute(replace(CELL, save_perturbations=3)) == plain and log == []
+    kept, outcomes = runner.perturbations_of(replace(CELL, save_perturbations=3)), runner.outcomes_of(plain)
     assert outcomes is not None and kept.ids.tolist() == sorted(outcomes.ids[outcomes.correct])[:3] and log == []
 
 
 def test_a_plan_says_that_only_the_perturbations_are_missing(home: Home) -> None:
     home.run()
-    keeping = replace(CELL, keep_deltas=3)
-    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "keep"]
+    keeping = replace(CELL, save_perturbations=3)
+    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "save"]
     home.forget("victims")
     assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "train"]
     home.run(keeping)
@@ -631,9 +631,9 @@ def test_a_plan_says_that_only_the_perturbations_are_missing(home: Home) -> None
 def test_perturbations_are_kept_where_the_outcomes_are_gone(home: Home) -> None:
     record = home.run()
     home.forget("outcomes")
-    assert home.run(replace(CELL, keep_deltas=3)) == record and "outcomes" in stages(home.folder)
+    assert home.run(replace(CELL, save_perturbations=3)) == record and "outcomes" in stages(home.folder)
 
 
 def test_a_cell_without_scores_keeps_no_perturbations(home: Home) -> None:
-    assert home.run(replace(CELL, attack=Choosy(), keep_deltas=3)).status == "skipped"
-    assert "deltas" not in stages(home.folder)
+    assert home.run(replace(CELL, attack=Choosy(), save_perturbations=3)).status == "skipped"
+    assert "perturbations" not in stages(home.folder)

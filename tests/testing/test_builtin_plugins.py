@@ -19,15 +19,15 @@ WEAK = {
     "identity": {"strong": "it is the control that changes nothing", "targeted": "0 goes nowhere"},
     "noise": {"strong": "it knows nothing of the victim", "targeted": "it draws without an aim"},
     "square": {"strong": "some hundred queries are few for an L2 ball of 864 unstructured numbers"},
-    "study": {"strong": "its steps of 0.02, however large eps is, do not cross a large ball"},
+    "pgd-cinc-study": {"strong": "its steps of 0.02, however large eps is, do not cross a large ball"},
     "sap": {"strong": "a smooth perturbation is less than the ball allows"},
 }
 INSTEAD = {  # of many queries by default
     "spsa": "spsa[pairs=64]",
     "square": "square[queries=300]",
     "strict": "strict[budget=quick]",
-    "static-study": "static-study[threat=linf[source=C0,target=C1]]",  # their own classes are those of a dataset
-    "adaptive-study": "adaptive-study[threat=linf[source=C0,target=C1]]",
+    "static-study": "static-study[threat=linf[source_classes=C0,target=C1]]",  # theirs are a dataset's
+    "adaptive-study": "adaptive-study[threat=linf[source_classes=C0,target=C1]]",
 }
 ATTACK_VARIANTS = (
     "pgd[loss=margin]",
@@ -49,11 +49,11 @@ DEFENSE_VARIANTS = (
     "nsr[recipe=code]",
     "jacobian[recipe=code]",
     "jacobian[norm=frobenius]",
-    "adv[recipe=code]",
+    "adversarial-nsr[recipe=code]",
     "ibp[wait=0,warmup=0]",
     "static[examples=each-epoch,per_class=20,weighted=true]",
 )
-STUDY = {"mse", "mse-margin", "nsr", "nsr1", "nsr2", "jacobian", "adv", "madry", "trades", "ibp"}
+STUDY = {"mse", "mse-margin", "nsr", "nsr1", "nsr2", "jacobian", "adversarial-nsr", "madry", "trades", "ibp"}
 
 
 FOREIGN = {"torchattacks", "foolbox", "art"}  # adapters of optional libraries; tests/adapters is about them

@@ -122,5 +122,5 @@ def attacks() -> Mapping[str, Attack]:
         "pgd": PGD(),
         "pgd20": PGD(steps=20, rel_step=0.25),
         "pgd100": PGD(steps=100),
-        "study": PGD(steps=20, abs_step=0.02, start="zero"),
+        "pgd-cinc-study": PGD(steps=20, abs_step=0.02, start="zero"),
     }

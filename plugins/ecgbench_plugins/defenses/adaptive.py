@@ -37,8 +37,8 @@ class Adaptive(Schedule, Defense):
     update is made in train mode. The schedule is that of `none`. Over the first `warmup` epochs eps grows in
     equal steps: epoch k of them trains at k/warmup of it. `madry` is the pure form, warmed up over 5 epochs.
 
-    `adv` holds the values of Ma and Liang 2020 (arXiv 2005.09134), eq. 11: ten sign steps of 0.01 however large
-    eps is, so that at eps 0.2 and 0.3 the attack does not cross the ball; 0.1, 0.2 and 0.3 are theirs. Its
+    `adversarial-nsr` holds the values of Ma and Liang 2020 (arXiv 2005.09134), eq. 11: ten sign steps of 0.01 however
+    large eps is, so that at eps 0.2 and 0.3 the attack does not cross the ball; 0.1, 0.2 and 0.3 are theirs. Its
     `recipe=code` adds what their code does: on an MLP both losses at full weight, and dead kernels revived; on a
     convolutional net also decay, kernels kept at unit norm, and two steps on one gradient.
     """
@@ -83,5 +83,5 @@ def defenses() -> Mapping[str, Defense]:
     return {
         "adaptive": Adaptive(),
         "madry": Adaptive(clean=0.0, warmup=5),
-        "adv": Adaptive(attack=PGD(steps=10, abs_step=0.01), threat=Threat("linf", mask=False), eps=0.1),
+        "adversarial-nsr": Adaptive(attack=PGD(steps=10, abs_step=0.01), threat=Threat("linf", mask=False), eps=0.1),
     }

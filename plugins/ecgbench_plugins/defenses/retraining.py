@@ -68,7 +68,7 @@ class Retraining(Schedule, Defense):
             )
 
     def unfit(self, task: Task) -> str | None:
-        if self.attack.source is not None:
+        if self.attack.surrogate is not None:
             return "a retraining has no second victim; expected an attack that needs none."
         try:
             self.threat.check(task.physical, task.classes)
@@ -160,7 +160,7 @@ STUDY = Retraining(
     optimizer="adam",
     balanced=False,
     attack=PGD(steps=20, abs_step=0.02, start="zero"),
-    threat=Threat("linf", source=("A",), target="N"),
+    threat=Threat("linf", source_classes=("A",), target="N"),
     eps=0.2,
     per_class=300,
     weighted=True,

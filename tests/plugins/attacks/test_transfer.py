@@ -1,4 +1,4 @@
-"""Transfer: the source gives the perturbation, the victim only a verdict, and the host trains either once."""
+"""Transfer: the surrogate gives the perturbation, the victim only a verdict, and the host trains either once."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PROBLEM = linear_problem(2, (1, 24), n=200)
 EPS = size_for(PROBLEM, THREAT, 0.5)
 
 
-def trial(victim: Victim, source: Victim | None, *, watch: Watch = "first", problem: Linear = PROBLEM) -> Trial:
+def trial(victim: Victim, surrogate: Victim | None, *, watch: Watch = "first", problem: Linear = PROBLEM) -> Trial:
     batch = problem.task.test
     ball, goal = THREAT.ball(batch, EPS), THREAT.goal(batch.y, problem.task.classes)
     rng = RandomStream((0, "victim"))
-    return Trial.begin(victim, batch, ball, goal, rng, watch=watch, surrogate=source, gradients_allowed=False)
+    return Trial.begin(victim, batch, ball, goal, rng, watch=watch, surrogate=surrogate, gradients_allowed=False)
 
 
 def stranger() -> Victim:
@@ -44,7 +44,7 @@ def stranger() -> Victim:
     return linear_problem(2, (1, 24), n=200, seed=9).victim
 
 
-def test_the_perturbation_is_what_the_attack_finds_on_the_source() -> None:
+def test_the_perturbation_is_what_the_attack_finds_on_the_surrogate() -> None:
     delta = Transfer(attack=PGD()).perturb(trial(stranger(), PROBLEM.victim), RNG)
     alone = Trial.begin(
         PROBLEM.victim,
@@ -101,28 +101,28 @@ def test_it_is_unfit_where_its_attack_is_and_reaches_as_far() -> None:
     assert Transfer(attack=attack).reach(0.2) == attack.reach(0.2)
 
 
-def test_without_a_source_it_breaks_its_contract() -> None:
-    with pytest.raises(ContractError, match="expected a trial with a source, got one without"):
+def test_without_a_surrogate_it_breaks_its_contract() -> None:
+    with pytest.raises(ContractError, match="expected a trial with a surrogate, got one without"):
         Transfer().perturb(trial(PROBLEM.victim, None), RNG)
 
 
-def test_an_attack_that_needs_a_source_of_its_own_is_refused() -> None:
+def test_an_attack_that_needs_a_surrogate_of_its_own_is_refused() -> None:
     with pytest.raises(ValueError, match="needs no second victim itself"):
         Transfer(attack=Transfer())
 
 
-def test_source_and_attack_are_named_in_a_selector() -> None:
-    found = discover().resolve("attack", "transfer[source=none[epochs=3],attack=pgd20]")
-    assert found == Transfer(source=Standard(epochs=3), attack=PGD(steps=20, rel_step=0.25))
+def test_surrogate_and_attack_are_named_in_a_selector() -> None:
+    found = discover().resolve("attack", "transfer[surrogate=none[epochs=3],attack=pgd20]")
+    assert found == Transfer(surrogate=Standard(epochs=3), attack=PGD(steps=20, rel_step=0.25))
 
 
-def test_the_host_trains_a_source_once_and_shares_it_with_the_row_of_its_defense(tmp_path: Path) -> None:
+def test_the_host_trains_a_surrogate_once_and_shares_it_with_the_row_of_its_defense(tmp_path: Path) -> None:
     told: list[Progress] = []
     records = ecgbench.run(
         dataset=BEATS,
         model="linear",
         defense=("adaptive[epochs=2,attack=fgsm]", "none[epochs=3]"),
-        attack=("transfer[source=none[epochs=3],attack=fgsm]", "transfer[source=none[epochs=3],attack=pgd20]"),
+        attack=("transfer[surrogate=none[epochs=3],attack=fgsm]", "transfer[surrogate=none[epochs=3],attack=pgd20]"),
         eps=(0.1,),
         store=tmp_path,
         tell=told.append,

@@ -74,7 +74,9 @@ def test_classes_weigh_as_the_study_computes_them() -> None:
 def test_examples_made_once_meet_the_weights_of_the_base_alone() -> None:
     push = Push()
     base = sum(float(part.detach().sum()) for part in fresh().parameters())
-    retraining(attack=push, threat=Threat("linf", source=("1",), target="0")).fit(fresh(), TASK, RNG, Checkpoint())
+    retraining(attack=push, threat=Threat("linf", source_classes=("1",), target="0")).fit(
+        fresh(), TASK, RNG, Checkpoint()
+    )
     assert {weights for _, weights in push.met[:1]} == {base}
     assert len({weights for _, weights in push.met}) == 4  # then a look at validation after each of three epochs
 
@@ -88,7 +90,7 @@ def test_examples_of_each_epoch_meet_the_weights_of_the_moment() -> None:
 
 def test_only_what_the_threat_aims_at_is_attacked_and_half_of_it() -> None:
     push = Push()
-    retraining(attack=push, per_class=20, threat=Threat("linf", source=("1",), target="0")).fit(
+    retraining(attack=push, per_class=20, threat=Threat("linf", source_classes=("1",), target="0")).fit(
         fresh(), TASK, RNG, Checkpoint()
     )
     ids = push.met[0][0]
@@ -131,7 +133,7 @@ def test_training_meets_the_attacked_rows_attacked_and_the_others_clean(examples
 
 
 def test_the_loss_weighs_each_row_by_its_class() -> None:
-    none = Threat("linf", source=("2",), target="0")
+    none = Threat("linf", source_classes=("2",), target="0")
     for weighted in (False, True):
         module, _, rows, told = whole_batches(weighted=weighted, threat=none, attacked=1.0)
         weight = class_weights(rows.y, 3)[rows.y] if weighted else torch.ones(len(rows))
@@ -143,7 +145,7 @@ def test_the_loss_weighs_each_row_by_its_class() -> None:
 
 
 def test_the_score_of_an_epoch_is_the_recall_of_the_attacked_classes_under_attack() -> None:
-    module, _, _, told = whole_batches(threat=Threat("linf", source=("0",), target="1"), eps=0.5)
+    module, _, _, told = whole_batches(threat=Threat("linf", source_classes=("0",), target="1"), eps=0.5)
     (epoch,) = told
     of = TASK.val[TASK.val.y == 0]
     with torch.no_grad():
@@ -168,8 +170,8 @@ def test_the_study_is_a_selector_each_and_both_start_from_their_base() -> None:
     assert isinstance(once, Retraining) and isinstance(anew, Retraining)
     assert (once.per_class, once.epochs, once.lr, once.eps, once.examples) == (300, 75, 1e-4, 0.2, "once")
     assert (anew.epochs, anew.examples, anew.base) == (150, "each-epoch", Standard(epochs=2))
-    assert once.threat == anew.threat == Threat("linf", source=("A",), target="N")
-    assert once.attack == catalog.resolve("attack", "study") and anew.attack == replace(once.attack, steps=10)
+    assert once.threat == anew.threat == Threat("linf", source_classes=("A",), target="N")
+    assert once.attack == catalog.resolve("attack", "pgd-cinc-study") and anew.attack == replace(once.attack, steps=10)
 
 
 def test_what_a_retraining_cannot_be_made_on_is_said_before_its_base_is_trained() -> None:

@@ -50,7 +50,7 @@ def test_the_divergence_is_that_of_kullback_and_leibler_from_the_clean_distribut
 
 
 def test_rows_that_a_threat_leaves_alone_are_not_perturbed_in_a_training() -> None:
-    threat = Threat("linf", source=("0",), target="1")
+    threat = Threat("linf", source_classes=("0",), target="1")
     delta = perturbation(fresh(), TASK.train, PGD(steps=2), threat, 0.2, TASK, RNG)
     attacked = delta.flatten(1).any(1)
     assert attacked.equal(TASK.train.y == 0)
@@ -140,7 +140,7 @@ def test_trades_warms_up_too() -> None:
 
 
 def test_the_attack_inside_madry_can_cross_the_ball_and_that_of_the_study_cannot() -> None:
-    madry, adv = (adversarial()[name] for name in ("madry", "adv"))
+    madry, adv = (adversarial()[name] for name in ("madry", "adversarial-nsr"))
     assert isinstance(madry, Adaptive) and isinstance(adv, Adaptive)
     assert madry.clean == 0 and (madry.attack.reach(0.3) or 0) >= 2 * 0.3
     assert adv.clean == 0.5 and adv.attack.reach(0.3) == pytest.approx(0.1) and not adv.threat.mask
