@@ -21,6 +21,7 @@ from ecgbench.checks.probe import EFFECT, Check, FinishedSweep, ascent
 from ecgbench.core.data import Batch
 from ecgbench.core.iteration import run_sequentially
 from ecgbench.core.losses import cross_entropy, margin, pair_margin
+from ecgbench.core.norms import NORMS
 from ecgbench.core.random import RandomStream
 from ecgbench.core.trial import Trial
 from ecgbench.core.victim import Victim
@@ -152,7 +153,7 @@ def _unbounded(finished: FinishedSweep) -> Check:
     sweep, left, met = finished.sweep, 0.0, 0.0
     test = sweep.task.test
     low, high = sweep.task.bounds or (float(test.x.amin()), float(test.x.amax()))
-    span = (high - low) * (1.0 if sweep.threat.norm == "linf" else test.x[0].numel() ** 0.5)
+    span = (high - low) * NORMS[sweep.threat.norm].size_of_ones(test.x[0].numel())
     rules = replace(sweep.threat, mask=False, unit="native")
     for batch in finished.batches(finished.first(finished.is_robust, ROWS)):
         trial = replace(finished.trial(batch), ball=rules.ball(batch, span, (low, high)))
@@ -210,7 +211,7 @@ def _black_box(trial: Trial, rng: RandomStream, steps: int = 20, pairs: int = 64
             return
         here = trial[rows]
         signs = rng.fold_in(step).signs(torch.arange(pairs), trial.shape).to(delta.device)
-        length, free = probe * here.ball.eps, here.ball.mask
+        length, free = here.ball.from_unit(probe * here.ball.eps), here.ball.mask
         reach = length if free is None else torch.where(free, length, 0.0)
         up, down = here.probe(delta[rows], torch.cat([signs, -signs]), reach, margin).chunk(2, dim=1)
         gradient = ((up - down) @ signs.flatten(1)).view_as(here.batch.x)

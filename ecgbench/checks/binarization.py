@@ -116,7 +116,7 @@ def fit_readouts(victim: Victim, batch: Batch, ball: Ball, rng: RandomStream) ->
     weight, offset = torch.zeros_like(middle), torch.zeros_like(size)
     valid = torch.zeros_like(moves)
     for number in range(TRIES):
-        corner = ball.project(_surface(ball, batch.ids, shape, rng.fold_in("corner", number)))
+        corner = ball.project(ball.surface(batch.ids, shape, rng.fold_in("corner", number)))
         outside = (_logits(victim, batch, corner[:, None], rng)[:, 0] - middle) * unit
         toward = torch.linalg.solve(scatter, outside[:, :, None]).squeeze(2)
         near, far = (spread @ toward[:, :, None]).squeeze(2).amax(1), (outside * toward).sum(1)
@@ -133,11 +133,6 @@ def _inner(ball: Ball, batch: Batch, shape: tuple[int, ...], rng: RandomStream) 
     """The clean sample and random points inside: (n, INNER, *shape)."""
     draws = [DEPTH * ball.sample(batch.ids, shape, rng.fold_in(number)) for number in range(INNER - 1)]
     return torch.stack([torch.zeros_like(batch.x), *draws], 1)
-
-
-def _surface(ball: Ball, ids: Tensor, shape: tuple[int, ...], rng: RandomStream) -> Tensor:
-    """A random point as far out as the norm allows: a corner of the cube, or a point of the sphere."""
-    return ball.eps * ball.steepest(rng.signs(ids, shape) if ball.norm == "linf" else rng.normal(ids, shape))
 
 
 def _logits(victim: Victim, batch: Batch, delta: Tensor, rng: RandomStream) -> Tensor:

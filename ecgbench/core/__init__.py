@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from ecgbench.core.interfaces import Attack, Dataset, Defaults, Defense, Determinism, Model, delta_of
     from ecgbench.core.iteration import StepState, iterate, run_sequentially
     from ecgbench.core.losses import cross_entropy, dlr, margin, pair_margin
+    from ecgbench.core.norms import Norm
     from ecgbench.core.precision import MixedPrecision, Precision
     from ecgbench.core.progress import Checkpoint, Epoch, Note, State
     from ecgbench.core.random import RandomStream
-    from ecgbench.core.threat import Ball, Goal, Norm, Threat
+    from ecgbench.core.threat import Ball, Goal, Threat
     from ecgbench.core.training import Hook, Schedule, balanced_accuracy, train
     from ecgbench.core.trial import Loss, Trial, ValueAndGrad
     from ecgbench.core.victim import Victim, chunks, evaluating, frozen
@@ -103,7 +104,8 @@ _MODULES = {
     "precision": ("MixedPrecision", "Precision"),
     "progress": ("Checkpoint", "Epoch", "Note", "State"),
     "random": ("RandomStream",),
-    "threat": ("Ball", "Goal", "Norm", "Threat"),
+    "norms": ("Norm",),
+    "threat": ("Ball", "Goal", "Threat"),
     "training": ("Hook", "Schedule", "balanced_accuracy", "train"),
     "trial": ("Loss", "Trial", "ValueAndGrad"),
     "victim": ("Victim", "chunks", "evaluating", "frozen"),

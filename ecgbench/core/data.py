@@ -26,7 +26,8 @@ class Batch:
     """Rows of signals; indexing subsets every field.
 
     `x` (n, *shape) float32; `y` (n,) int64; `mask` (n, ...) bool, broadcastable to `x`, True where an attack
-    may write; `ids` (n,) int64, stable sample numbers; `scale` (n,) float32, physical unit per unit of `x`.
+    may write; `ids` (n,) int64, stable sample numbers; `scale` float32, physical unit per unit of `x`: (n,), one number
+    for all of a sample, or broadcastable to `x`, one for each feature.
     """
 
     x: Tensor
@@ -40,6 +41,11 @@ class Batch:
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         return self._each(lambda value: take(value, rows))
+
+    @property
+    def scaled_by_feature(self) -> bool:
+        """Whether `scale` differs within a sample."""
+        return self.scale.numel() > len(self.scale)
 
     def to(self, device: torch.device | str) -> Self:
         """The same rows on `device`."""
@@ -104,13 +110,17 @@ class Samples(Batch):
                 raise DataError(f"{name} has type {value.dtype}; expected {kind}.")
             if len(value) != len(self.y):
                 raise DataError(f"{name} has {len(value)} rows for {len(self.y)} labels.")
-        if self.mask.ndim != self.x.ndim or any(
-            have not in (1, want) for have, want in zip(self.mask.shape, self.x.shape, strict=True)
-        ):
-            raise DataError(f"mask of shape {tuple(self.mask.shape)} does not fit x {tuple(self.x.shape)}.")
+        for name, value in (("mask", self.mask), ("scale", self.scale)):
+            if not (_fits(value, self.x) or (name == "scale" and value.ndim == 1)):
+                raise DataError(f"{name} of shape {tuple(value.shape)} does not fit x {tuple(self.x.shape)}.")
         if self.x.numel() and not all(map(isfinite, map(float, torch.aminmax(self.x)))):
             row = int((~torch.isfinite(self.x).flatten(1).all(1)).nonzero()[0])
             raise DataError(f"sample {int(self.ids[row])} holds a value that is not finite (NaN or infinity).")
+
+
+def _fits(value: Tensor, x: Tensor) -> bool:
+    """Whether `value` can be broadcast to `x`, axis by axis."""
+    return value.ndim == x.ndim and all(have in (1, want) for have, want in zip(value.shape, x.shape, strict=True))
 
 
 _KINDS = {

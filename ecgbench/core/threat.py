@@ -1,6 +1,6 @@
 """What an attacker may do to a signal.
 
-A `Threat` states the rules without a size; `around` turns it into a `Ball` for given rows. The ball owns all
+A `Threat` states the rules without a size; `ball` turns it into a `Ball` for given rows. The ball owns all
 geometry (size, projection, steepest step, random point), so an attack is written once for every norm.
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ecgbench.core.data import Batch, take
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
+from ecgbench.core.norms import L2, NORMS, Linf, Norm
 from ecgbench.core.parameters import Parameterised
 from ecgbench.core.random import RandomStream
 
-Norm = Literal["linf", "l2"]
+__all__ = ["TOLERANCE", "Ball", "Goal", "Norm", "Threat"]
+
 TOLERANCE = 1e-5  # of eps, for the size of a float32 perturbation; of the range's ends, for the bounds
 
 
@@ -27,7 +28,8 @@ class Threat(Parameterised):
     """The rules: a norm, whether the sample's mask and the task's bounds bind, the unit of eps, the goal.
 
     `unit` is "native" (the unit of x) or "physical" (the task's physical unit, turned into each sample's own
-    unit by `Batch.scale`); a unit's own name, such as "mV", means physical and is checked against the task.
+    unit by `Batch.scale`); a unit's own name, such as "mV", means physical and is checked against the task. Where the
+    scale differs by feature, the norm is that of delta * scale: eps is one number in each feature's own unit.
     Without `target` a sample is adversarial when it leaves its class; with one, samples of the `source_classes`
     (all other classes, if empty) are adversarial when they are predicted as `target`.
     """
@@ -41,13 +43,16 @@ class Threat(Parameterised):
 
     def ball(self, batch: Batch, eps: float, bounds: tuple[float, float] | None = None) -> Ball:
         """The ball of radius `eps` round each row of `batch`; `bounds` is the valid range of x."""
-        ones = [1] * (batch.x.ndim - 1)
-        radius = torch.full((len(batch), *ones), float(eps), device=batch.x.device)
-        unit = None if self.unit == "native" else 1 / batch.scale.view(-1, *ones)
-        if unit is not None:
+        radius = torch.full((len(batch), *[1] * (batch.x.ndim - 1)), float(eps), device=batch.x.device)
+        unit = sides = None
+        if self.unit != "native" and batch.scaled_by_feature:
+            sides = 1 / batch.scale
+        elif self.unit != "native":
+            unit = 1 / batch.scale.view_as(radius)
             radius = radius * unit
-        free = batch.mask if self.mask and not bool(batch.mask.all()) else None
-        return _ball(self.norm, batch.x, radius, free, unit, bounds if self.bounds else None)
+        mask = batch.mask if self.mask and not bool(batch.mask.all()) else None
+        bounds = bounds if self.bounds else None
+        return Ball.around(NORMS[self.norm], batch.x, radius, mask=mask, unit=unit, bounds=bounds, sides=sides)
 
     def goal(self, y: Tensor, classes: Sequence[str]) -> Goal:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
@@ -108,20 +113,46 @@ class Ball:
     and bounds (and, for L-inf, eps) allow in each place: low <= 0 <= high. `mask` is the mask, False where
     nothing may change; None where it does not bind. `unit` (n, 1, ..., 1) is what one unit of the threat is in
     the unit of x; None for 1. `bounds` is the valid range of x where it binds.
+
+    Where features have units of their own, `sides`, broadcastable to x, is what one unit of the threat is in each
+    place of x, and `eps` is in the unit of the threat: the ball holds every delta with norm(delta / sides) <= eps. Then
+    sizes, steps and the nearest point are those of delta / sides. None where every place counts alike.
     """
 
-    norm: Norm
+    norm: Linf | L2
     eps: Tensor
     low: Tensor
     high: Tensor
     mask: Tensor | None = None
     unit: Tensor | None = None
     bounds: tuple[float, float] | None = None
+    sides: Tensor | None = None
+
+    @classmethod
+    def around(
+        cls,
+        norm: Linf | L2,
+        x: Tensor,
+        eps: Tensor,
+        *,
+        mask: Tensor | None = None,
+        unit: Tensor | None = None,
+        bounds: tuple[float, float] | None = None,
+        sides: Tensor | None = None,
+    ) -> Ball:
+        """The ball of radius `eps` (n, 1, ..., 1) round `x` (n, *shape), its sides cut by mask and bounds."""
+        reach = norm.reach(eps) if sides is None else norm.reach(eps) * sides
+        low, high = -reach, reach
+        if bounds is not None:
+            low, high = torch.maximum(low, bounds[0] - x), torch.minimum(high, bounds[1] - x)
+        if mask is not None:
+            low, high = (torch.where(mask, side, 0.0) for side in (low, high))
+        return cls(norm, eps, low, high, mask, unit, bounds, sides)
 
     def __getitem__(self, rows: Tensor | slice) -> Ball:
         eps, low, high = (take(part, rows) for part in (self.eps, self.low, self.high))
-        free, unit = (None if part is None else take(part, rows) for part in (self.mask, self.unit))
-        return Ball(self.norm, eps, low, high, free, unit, self.bounds)
+        free, unit, sides = (None if part is None else take(part, rows) for part in (self.mask, self.unit, self.sides))
+        return Ball(self.norm, eps, low, high, free, unit, self.bounds, sides)
 
     def within(self, mask: Tensor) -> Ball:
         """The part of the ball that is 0 where `mask`, broadcastable to x, is False."""
@@ -130,71 +161,45 @@ class Ball:
 
     def scaled(self, factor: float, x: Tensor) -> Ball:
         """The ball of `factor` times the radius round the same `x` (n, *shape), under the same mask and bounds."""
-        return self if factor == 1 else _ball(self.norm, x, factor * self.eps, self.mask, self.unit, self.bounds)
+        if factor == 1:
+            return self
+        parts = {"mask": self.mask, "unit": self.unit, "sides": self.sides}
+        return Ball.around(self.norm, x, factor * self.eps, bounds=self.bounds, **parts)
 
     def length(self, given: float) -> Tensor:
-        """A length given in the unit of the threat, in the unit of x: (n, 1, ..., 1)."""
+        """A length given in the unit of the threat, in the unit of `eps`: (n, 1, ..., 1)."""
         return torch.full_like(self.eps, given) if self.unit is None else given * self.unit
 
+    def from_unit(self, values: Tensor) -> Tensor:
+        """Values (n, *shape) in the unit of `eps`, such as `eps` times a sign, as a perturbation of x."""
+        return values if self.sides is None else values * self.sides
+
+    def in_unit(self, delta: Tensor) -> Tensor:
+        """A perturbation (n, *shape) of x in the unit of `eps`, where every place counts alike."""
+        return delta if self.sides is None else delta / self.sides
+
     def size(self, delta: Tensor) -> Tensor:
-        """Norm of each perturbation: (n, *shape) -> (n,)."""
-        flat = delta.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else flat.norm(dim=1)
+        """Norm of each perturbation, in the unit of `eps`: (n, *shape) -> (n,)."""
+        return self.norm.size(self.in_unit(delta))
 
     def project(self, delta: Tensor) -> Tensor:
         """The nearest point of the ball, in the Euclidean sense, to each row of `delta` (n, *shape)."""
-        boxed = delta.clamp(self.low, self.high)
-        if self.norm == "linf":
-            return boxed
-        outside = self.size(boxed) > self.eps.flatten()
-        return self._shrink(delta, outside) if bool(outside.any()) else boxed
-
-    def _shrink(self, delta: Tensor, outside: Tensor) -> Tensor:
-        """`clip(t * delta, low, high)`, t the largest in (0, 1] that keeps the norm within eps; 1 if not `outside`.
-
-        That is the nearest point of box and sphere (stationarity of the Lagrangian). The squared norm is
-        concave and piecewise linear in t**2, so Newton's steps from below stay below and end on the root.
-        """
-        square = delta.flatten(1).square()
-        scale = torch.where(outside, (self.eps.flatten().square() / square.sum(1)).clamp(max=1.0), 1.0)
-        ball, left, rows = self, delta, torch.arange(len(delta), device=delta.device)
-        for _ in range(64):
-            here = scale[rows]
-            point = left * here.sqrt().view_as(ball.eps)
-            boxed = point.clamp(ball.low, ball.high)
-            gradient = (square * (point == boxed).flatten(1)).sum(1)
-            clipped = boxed.flatten(1).square().sum(1) - here * gradient
-            better = ((ball.eps.flatten().square() - clipped) / gradient.clamp_min(1e-38)).clamp(max=1.0)
-            scale[rows] = torch.maximum(here, better)
-            moved = (better > here * (1 + 1e-6)).nonzero().squeeze(1)
-            if not len(moved):
-                break
-            rows, left, square, ball = rows[moved], left[moved], square[moved], ball[moved]
-        return (delta * scale.sqrt().view_as(self.eps)).clamp(self.low, self.high)
+        return self.norm.shrink(delta, self.low, self.high, self.eps, self.sides)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The step of size 1 that raises a linear loss of this gradient most; for L2, 0 outside the mask."""
-        if self.norm == "linf":
-            return gradient.sign()
-        if self.mask is not None:
+        gradient = self.from_unit(gradient)  # the derivative by delta / sides
+        if self.mask is not None and self.norm.shared:
             gradient = torch.where(self.mask, gradient, 0.0)
-        size = gradient.flatten(1).norm(dim=1)
-        if bool(((size < 1e-15) | (size > 1e18)).any()):  # squares under- or overflow: scale by the largest entry first
-            gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view_as(self.eps)
-            size = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-        return gradient / size.view_as(self.eps)
+        return self.from_unit(self.norm.steepest(gradient))
 
     def sample(self, ids: Tensor, shape: Sequence[int], rng: RandomStream) -> Tensor:
-        """A random perturbation per row: (n, *shape).
+        """A random perturbation per row: (n, *shape); see `inside` of the norm. Projected on mask and bounds."""
+        return self.project(self.from_unit(self.norm.inside(self.eps, ids, shape, rng, self.mask)))
 
-        L-inf: uniform in the cube; L2: uniform direction and uniform radius (a uniform point of a ball in
-        many dimensions lies on its sphere, where small steps crawl). Both then projected on mask and bounds.
-        """
-        if self.norm == "linf":
-            return self.project(self.eps * (2 * rng.fold_in("point").uniform(ids, shape) - 1))
-        direction = self.steepest(rng.fold_in("direction").normal(ids, shape))
-        radius = rng.fold_in("radius").uniform(ids, ()).view_as(self.eps)
-        return self.project(self.eps * radius * direction)
+    def surface(self, ids: Tensor, shape: Sequence[int], rng: RandomStream) -> Tensor:
+        """A random point as far out as the norm allows, without mask and bounds: (n, *shape)."""
+        return self.eps * self.steepest(self.norm.surface(ids, shape, rng))
 
     def contains(self, delta: Tensor) -> Tensor:
         """Which rows keep every rule within rounding: (n, *shape) -> (n,) bool.
@@ -202,28 +207,11 @@ class Ball:
         size <= eps (1 + 1e-5); exactly 0 where nothing may change; x + delta inside the bounds; finite.
         """
         slack = TOLERANCE * self.eps
-        walls = slack if self.mask is None else torch.where(self.mask, slack, 0.0)
+        walls = self.from_unit(slack)
+        walls = walls if self.mask is None else torch.where(self.mask, walls, 0.0)
         boxed = ((delta >= self.low - walls) & (delta <= self.high + walls)).flatten(1).all(1)
         small = self.size(delta) <= (self.eps + slack).flatten()
         return boxed & small
-
-
-def _ball(
-    norm: Norm,
-    x: Tensor,
-    eps: Tensor,
-    free: Tensor | None,
-    unit: Tensor | None,
-    bounds: tuple[float, float] | None,
-) -> Ball:
-    """The ball of radius `eps` (n, 1, ..., 1) round `x`, its sides cut by mask and bounds."""
-    reach = eps if norm == "linf" else torch.full_like(eps, torch.inf)
-    low, high = -reach, reach
-    if bounds is not None:
-        low, high = torch.maximum(low, bounds[0] - x), torch.minimum(high, bounds[1] - x)
-    if free is not None:
-        low, high = (torch.where(free, side, 0.0) for side in (low, high))
-    return Ball(norm, eps, low, high, free, unit, bounds)
 
 
 def _position(name: str, classes: Sequence[str]) -> int:

@@ -52,13 +52,13 @@ def _nobody(threat: Threat, n: int) -> str:
 
 
 def _check_sizes(ball: Ball, batch: Samples, eps: float) -> None:
-    size = ball.eps.flatten()
+    size = ball.from_unit(ball.eps).flatten(1)
     bad = ~((size > 0) & torch.isfinite(size))
     if bool(bad.any()):
-        row = int(bad.nonzero()[0])
+        row, place = bad.nonzero()[0].tolist()
         raise EcgbenchError(
-            f"eps {eps:g} is {float(size[row]):g} in the unit of sample {int(batch.ids[row])} (scale "
-            f"{float(batch.scale[row]):g}); expected a finite size above 0."
+            f"eps {eps:g} is {float(size[row, place]):g} in the unit of sample {int(batch.ids[row])} (scale "
+            f"{float(batch.scale[row].flatten()[place]):g}); expected a finite size above 0."
         )
 
 

@@ -23,7 +23,7 @@ from ecgbench.evaluation.sweep import Sweep
 
 @dataclass(frozen=True)
 class Perturbations:
-    """n samples `x` (n, *shape) and what an attack added to them, `delta`; `scale` (n,) as in a Batch.
+    """n samples `x` (n, *shape) and what an attack added to them, `delta`; `scale` as in a Batch.
 
     `y`, `clean` and `attacked` (n,): the true class, and those predicted at x and at x + delta; `ids` (n,).
     """
@@ -48,6 +48,8 @@ class Perturbations:
         whole = arrays["x"].shape
         for name, kind in _KINDS.items():
             value, want = arrays[name], whole if name in ("x", "delta") else whole[:1]
+            if name == "scale" and value.ndim == len(whole) > 1:
+                want = tuple(have if have == 1 else full for have, full in zip(value.shape, whole, strict=True))
             if value.shape != want or value.dtype != kind:
                 raise StoreError(f"perturbations: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
         return cls(**arrays)  # type: ignore[arg-type]

@@ -259,7 +259,7 @@ def measure(attack: Attack, ball: Ball, delta: Tensor, batch: Batch) -> None:
     if not bool(torch.isfinite(one).all()):
         expected, got = "finite values", "others"
     elif size > eps * (1 + TOLERANCE):
-        expected, got = f"{ball.norm} size <= {eps:g}", f"{size:g}"
+        expected, got = f"{ball.norm.name} size <= {eps:g}", f"{size:g}"
     else:
         expected, got = "no change outside the mask and the bounds", "one"
     raise ContractError(attack, expected, f"{got} on sample {sample}")

@@ -58,9 +58,9 @@ def of_perturbations(record: Record, task: Task, kept: Perturbations) -> dict[st
     for at, sample in enumerate(kept.ids.tolist()):
         true, clean, attacked = (_class(task, int(labels[at])) for labels in (kept.y, kept.clean, kept.attacked))
         facts = f"sample {sample}: {true}; predicted {clean}, under attack at eps {record.headline:g} {attacked}"
-        factor = float(kept.scale[at]) if task.physical else 1.0
+        factor = kept.scale[at].astype(np.float64) if task.physical else np.float64(1.0)
         unit = task.physical or ("unit of the signal" if task.unit == "1" else task.unit)
-        leads = [factor * one[at].reshape(-1, one.shape[-1]).astype(np.float64) for one in (kept.x, kept.delta)]
+        leads = [(factor * one[at]).reshape(-1, one.shape[-1]) for one in (kept.x, kept.delta)]
         x, delta = (tuple(tuple(lead) for lead in each.tolist()) for each in leads)
         made[file_name(f"sample{sample}", record.key[:12], *cell[1:])] = Signals(
             f"{facts}\n{', '.join(cell)}", unit, task.rate, x, delta

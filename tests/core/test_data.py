@@ -57,6 +57,8 @@ def test_what_is_left_out_means_everything_equal_and_free() -> None:
         ({"ids": torch.arange(7)}, "ids has 7 rows for 6 labels."),
         ({"group": torch.zeros(6)}, "group has type torch.float32; expected torch.int64."),
         ({"mask": torch.ones(6, 4, dtype=torch.bool)}, "mask of shape (6, 4) does not fit x (6, 2, 4)."),
+        ({"scale": torch.ones(6, 4)}, "scale of shape (6, 4) does not fit x (6, 2, 4)."),
+        ({"scale": torch.ones(6, 1, 3)}, "scale of shape (6, 1, 3) does not fit x (6, 2, 4)."),
         ({"mask": torch.ones(6, 1, 3, dtype=torch.bool)}, "mask of shape (6, 1, 3) does not fit x (6, 2, 4)."),
     ],
 )
@@ -71,6 +73,13 @@ def test_a_value_that_is_not_finite_is_refused_and_its_sample_named(value: float
     x[4, 1, 2] = value
     with pytest.raises(DataError, match="sample 104 holds a value that is not finite"):
         samples(x=x, ids=torch.arange(6) + 100)
+
+
+def test_a_scale_may_differ_by_feature_and_follows_its_rows() -> None:
+    made = samples(scale=torch.rand(6, 2, 1))
+    assert made.scaled_by_feature and not samples().scaled_by_feature
+    assert not samples(scale=torch.rand(6, 1, 1)).scaled_by_feature
+    assert torch.equal(made[torch.tensor([4, 1])].scale, made.scale[[4, 1]])
 
 
 def test_large_finite_values_are_accepted() -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ecgbench.core.data import Samples
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
+from ecgbench.core.norms import NORMS, Norm
 from ecgbench.core.random import RandomStream
-from ecgbench.core.threat import Ball, Goal, Norm, Threat
+from ecgbench.core.threat import Ball, Goal, Threat
 from tests.problems import Array, Bounds, summit
 
 N = 4
@@ -136,12 +138,30 @@ def test_a_point_of_the_ball_stays_where_it_is(world: World) -> None:
 
 
 @given(worlds)
+@example(World("l2", (3, 8, 8), True, (-0.5, 2.0), 13.549599836661171, 22.14087527428593, 1782))
 @laws
 def test_a_projected_point_is_the_nearest_one(world: World) -> None:
-    """Against alternating projections (Boyle and Dykstra 1986), which know nothing of the solution's form."""
-    delta = world.points()
-    nearest = dykstra(flat(delta), *world.edges)
-    assert np.abs(flat(world.ball.project(delta)) - nearest).max() <= 1e-5 * max(1.0, world.eps)
+    """Nearest in float64 first, shown by its certificate; float32 knows the radius to a few parts in 1e7."""
+    delta, (low, high, radius) = flat(world.points()), world.edges
+    found = np.abs(flat(world.ball.project(world.points())))
+    least, most = (np.abs(nearest(delta, low, high, radius * (1 + part))) for part in (-1e-6, 1e-6))
+    assert (found >= least - 1e-6 * max(1.0, world.eps)).all()
+    assert (found <= most + 1e-6 * max(1.0, world.eps)).all()
+
+
+@given(worlds)
+@laws
+def test_the_reference_is_the_nearest_point(world: World) -> None:
+    """p is nearest to d in a convex set if no point q of it has <d - p, q - p> above 0."""
+    delta, edges = flat(world.points()), world.edges
+    point = nearest(delta, *edges)
+    away = ((point != delta) & (edges[0] < edges[1])).any(1)
+    if not away.any():
+        return
+    delta, point, edges = delta[away], point[away], tuple(edge[away] for edge in edges)
+    gap, furthest = delta - point, summit(delta - point, *edges)
+    ahead = (gap * (furthest - point)).sum(1)
+    assert (ahead <= 1e-7 * np.linalg.norm(gap, axis=1) * np.linalg.norm(furthest, axis=1)).all()
 
 
 @given(worlds)
@@ -155,19 +175,15 @@ def test_no_point_of_the_ball_is_nearer_than_the_projected_one(world: World) -> 
         assert (np.linalg.norm(gap, axis=1) <= np.linalg.norm(flat(delta - other), axis=1) * (1 + 1e-5)).all()
 
 
-def dykstra(point: Array, low: Array, high: Array, radius: Array) -> Array:
-    """The nearest point of box and sphere, by projecting on each in turn with Dykstra's corrections."""
-    now, from_box, from_sphere = point, np.zeros_like(point), np.zeros_like(point)
-    for _ in range(20_000):
-        boxed = np.clip(now + from_box, low, high)
-        from_box = now + from_box - boxed
-        length = np.linalg.norm(boxed + from_sphere, axis=1, keepdims=True).clip(1e-300)
-        inside = (boxed + from_sphere) * np.minimum(1, radius / length)
-        from_sphere = boxed + from_sphere - inside
-        moved, now = np.abs(inside - now).max(), inside
-        if moved < 1e-10 and np.abs(inside - boxed).max() < 1e-9:
-            break
-    return now
+def nearest(point: Array, low: Array, high: Array, radius: Array) -> Array:
+    """The nearest point of box and sphere, `clip(t * point)`, t by halving."""
+    short, long = np.zeros((len(point), 1)), np.ones((len(point), 1))
+    fits = np.linalg.norm(np.clip(point, low, high), axis=1, keepdims=True) <= radius
+    for _ in range(100):
+        middle = (short + long) / 2
+        outside = np.linalg.norm(np.clip(middle * point, low, high), axis=1, keepdims=True) > radius
+        short, long = np.where(outside, short, middle), np.where(outside, middle, long)
+    return np.clip(np.where(fits, 1.0, short) * point, low, high)
 
 
 # steps and samples
@@ -266,6 +282,106 @@ def test_eps_in_a_physical_unit_is_divided_by_each_samples_scale() -> None:
         eps = Threat("l2", unit=unit).ball(samples, 0.2).eps
         torch.testing.assert_close(eps.flatten(), 0.2 / samples.scale)
     assert Threat("l2").ball(samples, 0.2).eps.flatten().tolist() == pytest.approx([0.2] * N)
+
+
+# features with units of their own
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of 3 hours x 4 features, each feature with a unit of its own."""
+
+    norm: Norm
+    masked: bool
+    bounds: Bounds | None
+    eps: float
+    seed: int
+
+    @property
+    def samples(self) -> Samples:
+        rng = torch.Generator().manual_seed(self.seed)
+        mask = torch.rand(N, 3, 4, generator=rng) < 0.7
+        mask[:, 0, 0] = True
+        scale = torch.tensor([0.1, 1.0, 7.0, 40.0]) * (0.5 + torch.rand(N, 1, 1, generator=rng))
+        return Samples.of(torch.rand(N, 3, 4, generator=rng), torch.zeros(N, dtype=torch.int64), mask=mask, scale=scale)
+
+    @property
+    def ball(self) -> Ball:
+        return Threat(self.norm, mask=self.masked, unit="physical").ball(self.samples, self.eps, self.bounds)
+
+    @property
+    def same(self) -> tuple[Ball, Tensor]:
+        """The same ball over x * scale, whose features have one unit, and the scale."""
+        samples = self.samples
+        scale = samples.scale.expand_as(samples.x)
+        radius = torch.full((N, 1, 1), self.eps)
+        mask = samples.mask if self.masked else None
+        ball = Ball.around(NORMS[self.norm], samples.x * scale, radius, mask=mask)
+        if self.bounds is not None:
+            low, high = ((edge - samples.x) * scale for edge in self.bounds)
+            low, high = torch.maximum(ball.low, low), torch.minimum(ball.high, high)
+            if mask is not None:
+                low, high = (torch.where(mask, wall, 0.0) for wall in (low, high))
+            ball = replace(ball, low=low, high=high)
+        return ball, scale
+
+
+features = st.builds(
+    Features,
+    norm=st.sampled_from(["linf", "l2"]),
+    masked=st.booleans(),
+    bounds=st.sampled_from([None, (0.0, 1.0)]),
+    eps=st.floats(0.01, 50),
+    seed=st.integers(0, 10_000),
+)
+
+
+@given(features, st.floats(0.1, 10))
+@laws
+def test_a_ball_with_a_scale_for_each_feature_is_the_ball_of_the_scaled_signal(world: Features, far: float) -> None:
+    ball, (plain, scale) = world.ball, world.same
+    delta = far * world.eps * RNG.fold_in(world.seed).normal(torch.arange(N), (3, 4))
+    close = partial(torch.testing.assert_close, rtol=2e-5, atol=1e-6 * world.eps)
+    close(ball.size(delta / scale), plain.size(delta))
+    close(ball.project(delta / scale) * scale, plain.project(delta))
+    close(ball.steepest(delta * scale) * scale, plain.steepest(delta))
+    close(ball.sample(torch.arange(N), (3, 4), RNG) * scale, plain.sample(torch.arange(N), (3, 4), RNG))
+    close(ball.scaled(0.5, world.samples.x).eps, 0.5 * plain.eps)
+    close(ball.length(0.3), plain.length(0.3))
+    for point in (ball.project(delta / scale), ball.sample(torch.arange(N), (3, 4), RNG)):
+        assert ball.contains(point).all()
+    rows = torch.tensor([2, 0])
+    assert torch.equal(ball[rows].project((delta / scale)[rows]), ball.project(delta / scale)[rows])
+
+
+def test_each_feature_may_move_by_eps_in_its_own_unit() -> None:
+    world = Features("linf", False, None, 2.0, 3)
+    ball, scale = world.ball, world.samples.scale
+    corner = ball.eps * ball.steepest(torch.ones(N, 3, 4))
+    torch.testing.assert_close(corner, (2.0 / scale).expand(N, 3, 4))
+    assert ball.contains(corner).all() and torch.equal(ball.project(9 * corner), ball.high.expand_as(corner))
+    for feature in range(4):
+        beyond = torch.zeros(N, 3, 4)
+        beyond[..., feature] = 1.001 * corner[..., feature]
+        assert not ball.contains(beyond).any()
+
+
+def test_l2_with_a_scale_for_each_feature_is_the_length_of_what_is_added_in_those_units() -> None:
+    world = Features("l2", False, None, 2.0, 3)
+    ball, scale = world.ball, world.samples.scale
+    delta = torch.zeros(N, 3, 4)
+    delta[:, 0, 1], delta[:, 2, 3] = 1.2 / scale[:, 0, 1], 1.6 / scale[:, 0, 3]
+    torch.testing.assert_close(ball.size(delta), torch.full((N,), 2.0))
+    assert ball.contains(delta).all() and not ball.contains(1.001 * delta).any()
+    torch.testing.assert_close(ball.project(3 * delta), delta)
+
+
+def test_a_scale_of_one_number_a_sample_is_the_same_in_either_shape() -> None:
+    samples = World("l2", (3, 8, 8), True, None, 1.0, 1.0, 0).samples
+    wide = replace(samples, scale=samples.scale.view(N, 1, 1, 1))
+    one, other = (Threat("l2", unit="physical").ball(rows, 0.2, (0.0, 1.0)) for rows in (samples, wide))
+    assert one.sides is None and other.sides is None
+    assert torch.equal(one.eps, other.eps) and torch.equal(one.high, other.high)
 
 
 def test_mask_and_bounds_bind_only_where_the_threat_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -147,3 +148,12 @@ def test_no_samples_are_refused() -> None:
 
 def test_rules_that_do_not_fit_the_task_are_refused_first() -> None:
     assert "eps cannot be read in 'mm'" in refusal(Threat("linf", unit="mm"), task(X, (0, 0)), 1e-9)
+
+
+def test_a_feature_of_which_eps_is_nothing_is_refused_with_its_scale() -> None:
+    scale = torch.ones(3, 1, 5)
+    scale[1, 0, 4] = torch.inf
+    samples = Samples.of(torch.rand(3, 2, 5), torch.tensor([0, 1, 0]), scale=scale)
+    task = Task("toy", ("a", "b"), samples, samples, samples, physical="mmol/L")
+    with pytest.raises(EcgbenchError, match=re.escape("eps 0.1 is 0 in the unit of sample 1 (scale inf)")):
+        check_feasible(Threat("linf", unit="physical"), task, (0.1,))

@@ -27,6 +27,7 @@ from ecgbench.core.victim import Victim
 from ecgbench.evaluation.lending import module_change
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Protocol, Sweep
+from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
@@ -284,6 +285,24 @@ def test_budgets_in_a_physical_unit_are_each_samples_own(norm: Norm) -> None:
         lead = reach(problem, threat, eps)
         assert 0.1 < fallen.mean() < 0.9
         assert np.array_equal(fallen, lead > 0)
+        assert (size <= eps * (1 + 1e-5)).all() and size[~fallen] == pytest.approx(eps)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("attack", [PGD(loss="margin", start="zero"), FGSM()])
+def test_budgets_in_the_unit_of_each_feature_are_those_of_the_signal_in_these_units(norm: Norm, attack: Attack) -> None:
+    """Of two classes the lead grows by eps times the dual norm of (w1 - w0) / scale."""
+    n, scale = 500, torch.tensor([0.1, 1.0, 7.0, 40.0, 2.0])
+    problem = linear_problem(2, (6, 5), n, scale=scale.expand(n, 1, 5))
+    ahead = ((problem.weight[1] - problem.weight[0]).reshape(6, 5) / scale.numpy()).ravel()
+    gain = np.abs(ahead).sum() if norm == "linf" else np.linalg.norm(ahead)
+    logits = problem.x @ problem.weight.T + problem.bias
+    needed = np.abs(logits[:, 1] - logits[:, 0]) / gain
+    grid = tuple(float(size) for size in np.quantile(needed, [0.3, 0.7]))
+    found = sweep(attack, problem.task, problem.victim, Threat(norm, unit="mV"), grid).run(Checkpoint())
+    for eps, fallen, size in zip(grid, found.fallen, found.size, strict=True):
+        sure = np.abs(needed / eps - 1) > 1e-4
+        assert np.array_equal(fallen[sure], needed[sure] < eps)
         assert (size <= eps * (1 + 1e-5)).all() and size[~fallen] == pytest.approx(eps)
 
 

@@ -64,7 +64,7 @@ class SPSA(Attack):
 
     def estimate(self, trial: Trial, delta: Tensor, loss: Loss, rng: RandomStream) -> Tensor:
         """The estimated gradient (n, *shape) at `delta`, probing nothing outside the mask."""
-        length, free = trial.ball.length(self.probe), trial.ball.mask
+        length, free = trial.ball.from_unit(trial.ball.length(self.probe)), trial.ball.mask
         reach = length if free is None else torch.where(free, length, 0.0)
         total, generator = torch.zeros_like(delta), rng.generator()
         for piece in chunks(torch.arange(self.pairs), (2, *trial.shape)):

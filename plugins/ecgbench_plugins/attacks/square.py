@@ -95,8 +95,8 @@ class _Time:
 def _start(trial: Trial, time: _Time, rng: RandomStream) -> Tensor:
     """L-inf: a sign of its own for every time and channel. L2: five peaks along time in every channel."""
     ball, ids = trial.ball, trial.batch.ids
-    if ball.norm == "linf":
-        return ball.project(ball.eps * rng.signs(ids, trial.shape))
+    if ball.norm.name == "linf":
+        return ball.project(ball.from_unit(ball.eps * rng.signs(ids, trial.shape)))
     channels = prod(trial.shape[:-1])
     tile = (time.rank * TILES // time.room.clamp_min(1)).clamp_min(0)
     first, behind = (-(-(tile + more) * time.room // TILES) for more in (0, 1))
@@ -115,20 +115,24 @@ def _proposal(trial: Trial, time: _Time, delta: Tensor, share: float, rng: Rando
     every = coin < 0.5 * (share * time.room.flatten()).clamp(max=1.0)
     chosen = (one | every[:, None])[:, :, None]
     length = (share * time.room).round().long()
-    if ball.norm == "l2":
+    if ball.norm.name == "l2":
         length = torch.minimum(length.clamp_min(3) // 2 * 2 + 1, time.room)
         to, source = (torch.where(chosen, time.window(length, draw), -1) for draw in (where, other))
         first = torch.where(turn < 0.5, 0, length.flatten() // 2).view_as(length)
-        return ball.project(_moved(ball, now, to, source, signs * _peaks(to, first, length)).view_as(delta))
+        moved = _moved(ball, _channels(ball.in_unit(delta)), to, source, signs * _peaks(to, first, length))
+        return ball.project(ball.from_unit(moved.view_as(delta)))
     inside = chosen & (time.window(length.clamp_min(1), where) >= 0)
-    eps = ball.eps.view(-1, 1, 1)
-    there, back = (ball.project(torch.where(inside, side * eps, now).view_as(delta)) for side in (signs, -signs))
+    edge = _channels(ball.from_unit(ball.eps.expand_as(delta)))
+    there, back = (ball.project(torch.where(inside, side * edge, now).view_as(delta)) for side in (signs, -signs))
     unchanged = (there == delta).flatten(1).all(1).view_as(ball.eps)
     return torch.where(unchanged, back, there)
 
 
 def _moved(ball: Ball, now: Tensor, to: Tensor, source: Tensor, peaks: Tensor) -> Tensor:
-    """Algorithm 3: the window `to` gets `peaks` on its old values, with the norm of both windows; `source` gets 0."""
+    """Algorithm 3: the window `to` gets `peaks` on its old values, with the norm of both windows; `source` gets 0.
+
+    All in the unit of the ball's eps.
+    """
     to, source = to >= 0, source >= 0
     unused = ((SKIN * ball.eps).view(-1, 1, 1).square() - now.square().sum((1, 2), keepdim=True)).clamp_min(0)
     share = unused / to.any(2, keepdim=True).sum(1, keepdim=True).clamp_min(1)

@@ -81,7 +81,7 @@ class Trades(Schedule, Defense):
         with evaluating(module) as victim:
             trial = Trial.begin(victim, batch, ball, goal, step.fold_in("victim"), watch="never", rate=task.rate)
             noise = step.fold_in("attack").normal(batch.ids, trial.shape)
-            start = ball.project(START * ball.eps * noise)
+            start = ball.project(ball.from_unit(START * ball.eps * noise))
             clean = trial.logits(start.new_zeros(()).expand_as(start))
 
             def away(logits: Tensor, goal: Goal) -> Tensor:

@@ -87,6 +87,25 @@ def test_2_the_ball_is_the_cube_and_rows_of_different_eps_look_alike(norm: Norm)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_2_features_with_units_of_their_own_look_alike_where_no_bounds_bind(norm: Norm) -> None:
+    problem = mild(norm, bounds=None)
+    whole = problem.task.test
+    scale = whole.scale.view(-1, 1, 1) * torch.linspace(0.5, 20, 187)
+    task = replace(problem.task, test=replace(whole, scale=scale))
+    trial = replace(problem, task=task).trial()
+    view = ball_view(trial)
+    u = torch.rand(view.origin.shape)
+    size = trial.ball.size(view.delta(u)) / trial.ball.eps.flatten()
+    torch.testing.assert_close(size, trial.ball.norm.size(2 * (u - 0.5) * trial.batch.mask))
+    assert view.eps == 0.5 and view.length(problem.eps) == pytest.approx(0.5)
+    assert trial.ball.contains(Written(gain=0.01).perturb(trial, RNG)).all()
+    assert Written().unfit(task, problem.threat) is None
+    hemmed = replace(task, bounds=(-50.0, 50.0))
+    assert "has one eps for all features" in str(Written().unfit(hemmed, problem.threat))
+    assert Written().unfit(hemmed, replace(problem.threat, unit="native")) is None
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_2_where_bounds_bind_the_cube_is_the_range_of_the_signal(norm: Norm) -> None:
     trial = batch_problem(norm, RANGE).trial()
     view = signal_view(trial)

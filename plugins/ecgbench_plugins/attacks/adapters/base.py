@@ -11,7 +11,6 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from math import sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,7 +88,13 @@ class LibraryAttack(Attack):
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
         fault = self.traits.fault(task, threat, self.least_classes())
+        if threat.unit != "native" and task.test.scaled_by_feature and self._wide(task, threat):
+            fault = "has one eps for all features, and here each has a unit of its own; expected unit=native"
         return fault and f"{self.called} {fault}."
+
+    def _wide(self, task: Task, threat: Threat) -> bool:
+        """Whether the library sees the signals, and not the ball, as the cube [0, 1]."""
+        return self.traits.signal or (threat.bounds and task.bounds is not None)
 
     def least_classes(self) -> int:
         """The number of classes that its losses need."""
@@ -122,7 +127,7 @@ class LibraryAttack(Attack):
             u=view.origin.clone(),
             label=trial.goal.label,
             targeted=not trial.goal.untargeted,
-            norm=trial.ball.norm,
+            norm=trial.ball.norm.name,
             eps=view.eps,
             parameters={name: self._parameter(name, value, view) for name, value in self._own().items()},
             seed=rng.seed % 2**31,
@@ -137,7 +142,7 @@ class LibraryAttack(Attack):
         if name not in self.lengths:
             return value
         if value is not None:
-            return float((view.trial.ball.length(value) / view.width).flatten()[0])
+            return view.length(value)
         size, own = self.given[name].default, self.given.get("eps") or self.given.get("max_epsilon")
         return size if size is None or own is None else size / own.default * view.eps
 
@@ -145,7 +150,8 @@ class LibraryAttack(Attack):
         """Raises ContractError where more than rounding separates the library's answer from the ball."""
         ball = view.trial.ball
         over = ball.size(delta - inside)
-        rounding = ROUNDING * view.width.flatten() * (sqrt(delta[0].numel()) if ball.norm == "l2" else 1)
+        width = ball.in_unit(view.width).flatten(1).amax(1)
+        rounding = ROUNDING * width * ball.norm.size_of_ones(delta[0].numel())
         if bool((over > OVERSHOOT * ball.eps.flatten() + rounding).any()):
             worst = float((over / ball.eps.flatten()).amax())
             raise ContractError(self, "a perturbation inside the ball", f"one {worst:.3g} eps outside")

@@ -21,8 +21,8 @@ ROUNDING = 1e-6  # of the width: how far float32 coordinates may miss a wall
 
 @dataclass(frozen=True)
 class View:
-    """Rows of a trial in the library's coordinates: `origin` (n, *shape) is the clean signal there, `width`
-    (n, 1, ..., 1) what one unit of u is in the unit of x, `eps` the radius of every row's ball in u.
+    """Rows of a trial in the library's coordinates: `origin` (n, *shape) is the clean signal there, `width`,
+    broadcastable to it, what one unit of u is in the unit of x, `eps` the radius of every row's ball in u.
     """
 
     trial: Trial
@@ -34,6 +34,11 @@ class View:
         """The perturbation of each row of `u` (n, *shape), or of any number of variants where there is one row."""
         delta = self.width * (u - self.origin)
         return delta if self.trial.ball.mask is None else delta * self.trial.ball.mask
+
+    def length(self, given: float) -> float:
+        """A length given in the unit of the threat, in u; that of the first row."""
+        ball = self.trial.ball
+        return float(ball.length(given).flatten()[0] / ball.in_unit(self.width).flatten()[0])
 
     def rounded(self, u: Tensor) -> Tensor:
         """The same, put back on walls that only rounding made it miss."""
@@ -48,7 +53,7 @@ def ball_view(trial: Trial) -> View:
     """The ball itself as the cube [0, 1], the clean signal in its middle: no step is lost to the range of the
     signal, and rows of different eps look alike. Only where no bounds bind.
     """
-    return View(trial, torch.full_like(trial.batch.x, 0.5), 2 * trial.ball.eps, 0.5)
+    return View(trial, torch.full_like(trial.batch.x, 0.5), trial.ball.from_unit(2 * trial.ball.eps), 0.5)
 
 
 def signal_view(trial: Trial, inner: bool = False) -> View:
