@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from ecgbench.core.parameters import Parameterised
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
-from ecgbench.core.trial import Trial
+
+if TYPE_CHECKING:
+    from ecgbench.core.trial import Trial
 
 Determinism = Literal["sample", "chunk", "none"]
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry.sources import closure
 
-HOST_CLASSES = {"ecgbench.threat.Threat": Threat, "ecgbench.sweep.Protocol": Protocol}
+HOST_CLASSES = {"Threat": Threat, "Protocol": Protocol}
 """The host's own classes by their names in identities: fixed, so that a moved module makes no result missing."""
 
 

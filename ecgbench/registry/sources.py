@@ -1,7 +1,8 @@
 """Which source code a result is made of: the import closure of modules, as digests.
 
 A module's closure is its own file and, transitively, what it imports from its own distribution and from the
-packages of the host that can change a number. It is read from the text (AST); nothing is imported for it.
+modules of the host that can change a number. It is read from the text (AST); nothing is imported for it. A module
+counts by what its code says, see `meaning`: comments, docstrings and layout count nowhere.
 """
 
 from __future__ import annotations
@@ -17,13 +18,22 @@ from pathlib import Path
 HOST = "ecgbench"
 LAYERS = ("core", "evaluation", "checks")
 """Packages of the host in which an edit may change results; an edit in any other cannot."""
+NEUTRAL = (
+    "core.dataroot",
+    "core.errors",
+    "core.hookspecs",
+    "core.parameters",
+    "core.progress",
+    "evaluation.feasibility",
+)
+"""Modules of these packages that find, refuse, name or report; what they let pass counts by itself."""
 
 
 def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
     """Digest of every module in the closure of `modules`, by name; `search` is a path like sys.path.
 
-    Newlines are normalised before hashing. A module whose source is not found (built in a session, say) is
-    marked "unknown": results that depend on it are identified by its parameters only.
+    A module whose source is not found (built in a session, say) is marked "unknown": results that depend on it are
+    identified by its parameters only.
     """
     path = tuple(search)
     found: dict[str, str] = {}
@@ -33,7 +43,7 @@ def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
         if name in found:
             continue
         file = _locate(name, path)
-        found[name] = "unknown" if file is None else _digest(file)
+        found[name] = "unknown" if file is None else _digest(file.read_bytes())
         if file is not None:
             waiting.extend(_relevant(name, file, path))
     return dict(sorted(found.items()))
@@ -42,7 +52,48 @@ def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
 def counts(module: str) -> bool:
     """Whether an edit of this module of the host may change results."""
     parts = module.split(".")
-    return len(parts) == 3 and parts[0] == HOST and parts[1] in LAYERS
+    return len(parts) == 3 and parts[0] == HOST and parts[1] in LAYERS and ".".join(parts[1:]) not in NEUTRAL
+
+
+def meaning(code: bytes) -> str:
+    """What code says: its syntax tree without docstrings, statements that do nothing, and hooks that only return.
+
+    A hook names ready values, whose classes and parameters are in every identity themselves: a further preset changes
+    no other. The text is made here, not by `ast.dump`, and leaves out empty fields: it is the same in every version of
+    Python that knows the syntax.
+    """
+    return _said(_parsed(code))
+
+
+@cache
+def _parsed(code: bytes) -> ast.Module:
+    return ast.parse(code)
+
+
+def _said(node: object) -> str:
+    if isinstance(node, list):
+        return f"[{','.join(_said(part) for part in node if not (_idle(part) or _is_preset(part)))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = ((name, getattr(node, name)) for name in node._fields if name != "kind")  # u"" is ""
+    return f"{type(node).__name__}({','.join(f'{name}={_said(x)}' for name, x in fields if x is not None and x != [])})"
+
+
+def _idle(node: object) -> bool:
+    """Whether a statement does nothing: a docstring, "..." or pass."""
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _is_preset(node: object) -> bool:
+    """Whether a statement is a hook of one return, without code of its own."""
+    if not isinstance(node, ast.FunctionDef) or "hookimpl" not in map(ast.unparse, node.decorator_list):
+        return False
+    does = [statement for statement in node.body if not _idle(statement)]
+    return len(does) == 1 and isinstance(does[0], ast.Return) and not _has_lambda(does[0])
+
+
+def _has_lambda(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Lambda) for part in ast.walk(node))
 
 
 def _relevant(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
@@ -90,15 +141,18 @@ def _locate(name: str, path: tuple[str, ...]) -> Path | None:
     return Path(spec.origin)
 
 
-def _digest(file: Path) -> str:
-    text = file.read_bytes().replace(b"\r\n", b"\n")
-    return hashlib.sha256(text).hexdigest()[:16]
+@cache
+def _digest(code: bytes) -> str:
+    return hashlib.sha256(meaning(code).encode()).hexdigest()[:16]
 
 
 def _imports(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
-    """Dotted names a module imports; `from a import b` counts as both `a` and `a.b`."""
+    """Dotted names a module imports; `from a import b` counts as both `a` and `a.b`.
+
+    What a module of the host imports for its annotations alone is not counted.
+    """
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in _nodes(_parsed(file.read_bytes()), typed=name.partition(".")[0] != HOST):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -110,12 +164,20 @@ def _imports(name: str, file: Path, path: tuple[str, ...]) -> Iterator[str]:
                 yield from _homes(module, alias.name, path)
 
 
+def _nodes(node: ast.AST, typed: bool) -> Iterator[ast.AST]:
+    """A node and all below it, but for `if TYPE_CHECKING:` unless `typed`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if typed or not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _nodes(child, typed)
+
+
 def _homes(package: str, name: str, path: tuple[str, ...]) -> Iterator[str]:
     """The modules behind a name that a package of the host exports: `from ecgbench import Ball` counts as its home."""
     file = _locate(package, path) if package.partition(".")[0] == HOST else None
     if file is None or file.name != "__init__.py":
         return
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(_parsed(file.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
             yield node.module
             yield from _homes(node.module, name, path)

@@ -287,7 +287,7 @@ def test_a_value_of_an_unknown_class_has_no_name():
 
 def test_an_identity_holds_the_class_and_every_parameter():
     assert identity(Threat("l2", source_classes=("AF",))) == {
-        "class": "ecgbench.threat.Threat",
+        "class": "Threat",
         "fields": {
             "norm": "l2",
             "mask": True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecgbench.registry import sources
-from ecgbench.registry.sources import closure, counts
+from ecgbench.registry.sources import NEUTRAL, closure, counts, meaning
 
 TREE = {
     "thirdparty/__init__.py": "",
@@ -73,14 +73,106 @@ def test_an_edited_line_changes_the_closures_that_hold_its_module_and_no_others(
         assert changed == ({f"thirdparty.{edited}"} if f"thirdparty.{edited}" in before[module] else set())
 
 
-def test_newlines_do_not_count_and_a_comment_does(tree: Path) -> None:
+CODE = '''"""What it is."""
+
+from math import (
+    pi,
+)
+
+from ecgbench import Attack, hookimpl  # of the host
+
+STEP: float = 0.1
+"""In units of eps."""
+
+
+class Fast(Attack):
+    """Steps."""
+
+    def perturb(self, trial, rng):
+        """One step."""
+        if rng is None:
+            raise ValueError(f"no {rng!r:>9}" + 'draws')
+        return trial.ball.project(STEP * pi, *trial, key="a" "b")
+
+
+class Plain(Fast):
+    """The same."""
+
+
+@hookimpl
+def attacks():
+    """By name."""
+    return {"fast": Fast()}
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\n", "\r\n"),
+        ("  # of the host", ""),
+        ("What it is.", "What it was."),
+        ("One step.", "Two steps."),
+        ('    """Steps."""\n', ""),
+        ("In units of eps.", "In mV."),
+        ('"""In units of eps."""\n', ""),
+        ("(\n    pi,\n)", "pi"),
+        ("STEP * pi, ", "\n            STEP\n            * pi,\n            # why\n            "),
+        ("'draws'", '"draws"'),
+        ('"a" "b"', '"ab"'),
+        ("0.1", "1e-1"),
+        ('    """The same."""\n', "    pass\n"),
+        ('    """The same."""\n', "    ...\n"),
+        ('{"fast": Fast()}', '{"fast": Fast(), "faster": Fast(steps=2)}'),
+        ("\n\n\n", "\n\n"),
+    ],
+)
+def test_comments_docstrings_layout_and_presets_say_nothing(old: str, new: str) -> None:
+    assert old in CODE and meaning(CODE.replace(old, new).encode()) == meaning(CODE.encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.1", "0.2"),
+        ("0.1", "-0.1"),
+        ("STEP * pi", "STEP + pi"),
+        ("STEP * pi", "pi * STEP"),
+        ("*trial", "trial"),
+        ("is None", "is not None"),
+        ('key="a" "b"', "key=None"),
+        ('key="a" "b"', 'key="a", other="b"'),
+        ("!r:>9", "!s:>9"),
+        (":>9", ":>8"),
+        ("rng):", "rng=None):"),
+        ("(Attack)", "(Attack, object)"),
+        ("STEP: float", "STEP: int"),
+        ("@hookimpl\n", ""),
+        ("return {", "STEP = 2; return {"),
+        ("Fast()}", "Fast(key=lambda x: x)}"),
+        ("return trial.ball", "return 2 * trial.ball"),
+    ],
+)
+def test_every_expression_says_something(old: str, new: str) -> None:
+    assert old in CODE and meaning(CODE.replace(old, new).encode()) != meaning(CODE.encode())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("[1, [2]]", "[[1, 2]]"), ("None", "'None'"), ("b'a'", "'a'"), ("1", "1.0")]
+)
+def test_values_that_look_alike_differ(one: str, other: str) -> None:
+    assert meaning(f"x = {one}".encode()) != meaning(f"x = {other}".encode())
+
+
+def test_a_meaning_is_the_same_in_every_version_of_python() -> None:
+    said = "Module(body=[Assign(targets=[Name(id='x',ctx=Store())],value=Constant(value=0.5))])"
+    assert meaning(b"x = 0.5  # half") == said
+
+
+def test_an_edited_comment_changes_no_closure(tree: Path) -> None:
     before = of(tree, "thirdparty.attacks.fast")
-    file = tree / "thirdparty/shared.py"
-    text = file.read_bytes()
-    file.write_bytes(text.replace(b"\n", b"\r\n"))
+    write(tree, {"thirdparty/shared.py": '"""New."""\nimport math  # why\n\n\nSTEP = (\n    0.1\n)\n'})
     assert of(tree, "thirdparty.attacks.fast") == before
-    file.write_bytes(text + b"# why\n")
-    assert of(tree, "thirdparty.attacks.fast") != before
 
 
 def test_another_folder_and_another_order_of_modules_give_the_same_digests(tree: Path, tmp_path: Path) -> None:
@@ -183,6 +275,28 @@ def test_host_modules_of_other_packages_are_in_no_closure(tree: Path) -> None:
     )
     found = host(tree, "thirdparty.attacks.lone")
     assert "ecgbench.core.training" in found and all(map(counts, found))
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_a_neutral_module_is_there_and_in_no_closure(name: str, tree: Path) -> None:
+    package, module = name.split(".")
+    assert (Path(str(sources.__file__)).parents[1] / package / f"{module}.py").is_file()
+    write(tree, {"thirdparty/attacks/lone.py": f"from ecgbench.{package} import {module}\n"})
+    assert host(tree, "thirdparty.attacks.lone") == set()
+    assert not counts(f"ecgbench.{name}")
+
+
+def test_a_hook_alone_makes_no_module_of_the_host_count(tree: Path) -> None:
+    write(tree, {"thirdparty/attacks/lone.py": "from ecgbench import EcgbenchError, hookimpl\n"})
+    assert host(tree, "thirdparty.attacks.lone") == set()
+
+
+def test_what_the_host_imports_for_annotations_counts_only_where_it_is_used(tree: Path) -> None:
+    line = "if TYPE_CHECKING:\n    from ecgbench.core.trial import Trial\n"
+    write(tree, {"thirdparty/attacks/lone.py": "from ecgbench import Model\n"})
+    assert "ecgbench.core.trial" not in host(tree, "thirdparty.attacks.lone")
+    write(tree, {"thirdparty/attacks/lone.py": line})
+    assert "ecgbench.core.trial" in host(tree, "thirdparty.attacks.lone")
 
 
 @pytest.mark.parametrize("module", ["attacks.pgd", "models.mlp", "defenses.adaptive", "datasets.synthetic_beats"])

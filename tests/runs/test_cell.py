@@ -16,7 +16,7 @@ from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry.catalog import Catalog, discover
-from ecgbench.registry.identity import code_digests, differences
+from ecgbench.registry.identity import HOST_CLASSES, class_name, class_named, code_digests, differences, identity
 from ecgbench.runs.cell import Cell, checks_identity, outcomes_identity, record_identity, victim_identity
 from ecgbench.storage.store import key_of
 from ecgbench_plugins.attacks.identity import Identity
@@ -220,6 +220,26 @@ def test_a_stage_counts_the_code_it_is_made_of_and_no_other() -> None:
     assert "ecgbench.checks.cheap" in checks_identity(CELL, "o", 0.1)["sources"]
     assert "ecgbench.evaluation.metrics" in record_identity("o", "c")["sources"]
     assert "ecgbench.checks.cheap" not in record_identity("o", "c")["sources"]
+
+
+def classes(made_of: Any) -> Iterator[str]:
+    """The names of all classes in an identity."""
+    if isinstance(made_of, dict):
+        yield from (value for name, value in made_of.items() if name == "class")
+        yield from (found for value in made_of.values() for found in classes(value))
+    elif isinstance(made_of, list):
+        yield from (found for value in made_of for found in classes(value))
+
+
+def test_classes_of_the_host_have_fixed_names_in_identities() -> None:
+    assert {name: of.__name__ for name, of in HOST_CLASSES.items()} == {"Threat": "Threat", "Protocol": "Protocol"}
+    assert all(class_name(of) == name and class_named(name) is of for name, of in HOST_CLASSES.items())
+    values = [
+        each.value for kind in ("datasets", "models", "attacks", "defenses") for each in getattr(CATALOG, kind).values()
+    ]
+    found = {name for value in (*values, CELL.threat, CELL.protocol) for name in classes(identity(value))}
+    assert found > {"Threat", "Protocol", "ecgbench_plugins.attacks.pgd.PGD"}
+    assert not [name for name in found if name.startswith("ecgbench.")]
 
 
 def test_differences_are_told_a_line_each_by_their_place() -> None:

@@ -81,7 +81,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, dict[str, str]
     return made, {record["attack"]: record["key"] for record in lines(records)}
 
 
-COMMENT = ("", "# a comment\n")
+CODE = ("", "EDITED = True\n")
 ATTACK, DATA = "plugins/ecgbench_plugins/attacks", "plugins/ecgbench_plugins/datasets"
 OTHER = (
     *("__init__", "api", "core/__init__", "runs/runner", "leaderboard/board", "registry/catalog", "runs/cell"),
@@ -90,8 +90,8 @@ OTHER = (
 )
 EDITS = {
     "nothing": ({}, "none", "none", []),
-    "packages that change no number": ({f"ecgbench/{name}.py": COMMENT for name in OTHER}, "none", "none", []),
-    "one attack": ({f"{ATTACK}/pgd.py": COMMENT}, "attack", "none", ["sources.ecgbench_plugins.attacks.pgd: changed"]),
+    "packages that change no number": ({f"ecgbench/{name}.py": CODE for name in OTHER}, "none", "none", []),
+    "one attack": ({f"{ATTACK}/pgd.py": CODE}, "attack", "none", ["sources.ecgbench_plugins.attacks.pgd: changed"]),
     "a line ending": ({f"{ATTACK}/pgd.py": ("\n", "\r\n")}, "none", "none", []),
     "the metrics": (
         {"ecgbench/evaluation/metrics.py": ("1000", "500")},
@@ -99,15 +99,15 @@ EDITS = {
         "score",
         ["sources.ecgbench.evaluation.metrics: changed"],
     ),
-    "the checks": ({"ecgbench/checks/cheap.py": COMMENT}, "check", "check", ["sources.ecgbench.checks.cheap: changed"]),
+    "the checks": ({"ecgbench/checks/cheap.py": CODE}, "check", "check", ["sources.ecgbench.checks.cheap: changed"]),
     "the training": (
-        {"ecgbench/core/training.py": COMMENT},
+        {"ecgbench/core/training.py": CODE},
         "train",
         "train",
         ["sources.ecgbench.core.training: changed"],
     ),
     "a part of the data's recipe": (
-        {f"{DATA}/mcsharry.py": COMMENT},
+        {f"{DATA}/mcsharry.py": CODE},
         "train",
         "train",
         ["sources.ecgbench_plugins.datasets.mcsharry: changed"],
