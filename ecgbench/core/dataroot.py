@@ -19,7 +19,8 @@ class Remote:
     """Where a dataset is downloaded: a base address, and the file below it that lists SHA-256 sums.
 
     `folder` is the directory the files come to lie in, below the data root; `wanted` are the file endings
-    that are needed, "" for all; no file is larger than `largest` bytes.
+    that are needed, "" for all; no file is larger than `largest` bytes. Tar files with the endings `archives` are
+    unpacked where they lie.
 
     `content` is the `digest` of the recordings of this version, as they are known to whoever wrote the plugin: of the
     files that the dataset reads by default, those whose names have the endings `pinned`. "" pins nothing: the server's
@@ -30,6 +31,7 @@ class Remote:
     folder: str
     sums: str = "SHA256SUMS.txt"
     wanted: tuple[str, ...] = ("",)
+    archives: tuple[str, ...] = ()
     largest: int = 1 << 28
     content: str = ""
     pinned: tuple[str, ...] = ("",)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -38,14 +39,16 @@ def get(name: str, remote: Remote, home: Path, *, tell: Callable[[str], None]) -
     Raises DataError naming the file and its address.
     """
     folder = home / remote.folder
-    if not verify(name, remote, folder):
-        return folder
-    with _quiet():
-        sums = _download_sums(name, remote, folder)
-        missing = [file for file in sums if not _holds(folder / file, sums[file])]
-        for number, file in enumerate(missing, start=1):
-            tell(f"{name}: {file} ({number} of {len(missing)})")
-            _download(name, remote.url + quote(file), folder / file, sums[file], remote.largest)
+    if verify(name, remote, folder):
+        with _quiet():
+            sums = _download_sums(name, remote, folder)
+            missing = [file for file in sums if not _holds(folder / file, sums[file])]
+            for number, file in enumerate(missing, start=1):
+                tell(f"{name}: {file} ({number} of {len(missing)})")
+                _download(name, remote.url + quote(file), folder / file, sums[file], remote.largest)
+    for file in _read_sums(name, remote, folder / remote.sums) if remote.archives else ():
+        if file.endswith(remote.archives):
+            _unpack(name, folder / file, remote.largest)
     return folder
 
 
@@ -109,6 +112,44 @@ def _below(file: str) -> bool:
     path = PurePosixPath(file)
     whole = file.isprintable() and not {"\\", ":"} & set(file)
     return whole and not path.is_absolute() and not {"..", ""} & set(file.split("/"))
+
+
+def _unpack(name: str, archive: Path, largest: int) -> None:
+    """Write the files in a tar file that are not beside it, or have another size there; each comes to its place whole.
+
+    Raises DataError where it is no tar file, or holds anything but files and folders below its own folder, or files of
+    more than `largest` bytes in all.
+    """
+    import tarfile
+
+    total = 0
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                total += member.size
+                if not (member.isfile() or member.isdir()) or not _below(member.name) or total > largest:
+                    raise DataError(
+                        f"{name}: {archive.name} holds {member.name[:60]!r}; expected files below its own folder, of "
+                        f"at most {largest} bytes in all."
+                    )
+                content = tar.extractfile(member)
+                if content is not None:
+                    _put(archive.parent / member.name, member.size, content.read)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{name}: {archive.name} cannot be unpacked ({type(error).__name__}); expected a whole tar file."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{name}: {archive.name} cannot be unpacked ({error.strerror or error}).") from error
+
+
+def _put(target: Path, size: int, read: Callable[[], bytes]) -> None:
+    if target.is_file() and target.stat().st_size == size:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{target.name}.part")
+    aside.write_bytes(read())
+    aside.replace(target)
 
 
 def _holds(path: Path, sum_: str) -> bool:

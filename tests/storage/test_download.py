@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import logging
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -368,3 +371,70 @@ def test_a_remote_that_pins_nothing_is_believed(tmp_path: Path) -> None:
 def test_every_built_in_set_of_recordings_is_pinned(name: str) -> None:
     remote = discover().resolve("dataset", name).remote
     assert remote is not None and len(remote.content) == 64 and remote.largest <= 1 << 22
+
+
+# archives
+
+
+def tar(*files: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A compressed tar file of the given files, all of one kind, in a folder each."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size, member.type, member.linkname = len(content), kind, "/etc/passwd"
+            archive.addfile(member, io.BytesIO(content))
+    return body.getvalue()
+
+
+def serve(server: Server, archive: bytes) -> Remote:
+    server.tree = {"set.tar.gz": archive, "SHA256SUMS.txt": sums({"set.tar.gz": archive})}
+    return Remote(f"http://127.0.0.1:{server.server_port}/db/1.0/", "db", archives=(".tar.gz",), largest=1 << 14)
+
+
+def test_a_tar_file_is_unpacked_where_it_lies(server: Server, tmp_path: Path) -> None:
+    remote = serve(server, tar(("set/1.txt", b"one"), ("set/2.txt", b"two")))
+    folder = download.get("toy", remote, tmp_path, tell=lambda line: None)
+    assert files(folder) == {"SHA256SUMS.txt", "set.tar.gz", "set/1.txt", "set/2.txt"}
+    assert (folder / "set/2.txt").read_bytes() == b"two"
+
+
+def test_what_is_missing_of_a_tar_file_is_unpacked_again_without_the_network(server: Server, tmp_path: Path) -> None:
+    remote = serve(server, tar(("set/1.txt", b"one"), ("set/2.txt", b"two")))
+    folder = download.get("toy", remote, tmp_path, tell=lambda line: None)
+    (folder / "set/1.txt").unlink()
+    (folder / "set/2.txt").write_bytes(b"t")
+    server.asked.clear()
+    download.get("toy", remote, tmp_path, tell=lambda line: None)
+    assert [(folder / f"set/{n}.txt").read_bytes() for n in (1, 2)] == [b"one", b"two"] and not server.asked
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        tar(("../1.txt", b"one")),
+        tar(("/tmp/1.txt", b"one")),
+        tar(("set/1.txt", b""), kind=tarfile.SYMTYPE),
+        tar(("set/1.txt", b""), kind=tarfile.LNKTYPE),
+        tar(*((f"set/{n}.txt", bytes(1 << 12)) for n in range(5))),
+    ],
+    ids=["above", "absolute", "symlink", "hard link", "too much"],
+)
+def test_a_tar_file_of_more_than_its_own_files_is_refused(server: Server, tmp_path: Path, archive: bytes) -> None:
+    with pytest.raises(
+        DataError, match=r"^toy: set.tar.gz holds '.*'; expected files below its own folder, of at most "
+    ):
+        download.get("toy", serve(server, archive), tmp_path / "home", tell=lambda line: None)
+    assert {path.name for path in tmp_path.rglob("*.txt")} <= {"SHA256SUMS.txt", *(f"{n}.txt" for n in range(4))}
+    assert not (tmp_path / "1.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [b"no tar file", gzip.compress(b"no tar file"), tar(("set/1.txt", bytes(range(256)) * 9))[:-90]],
+    ids=["bytes", "gzip", "cut"],
+)
+def test_what_is_no_whole_tar_file_is_one_sentence(server: Server, tmp_path: Path, archive: bytes) -> None:
+    with pytest.raises(DataError, match=r"^toy: set.tar.gz cannot be unpacked \(.*\)[^\n]*\.$"):
+        download.get("toy", serve(server, archive), tmp_path, tell=lambda line: None)
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]

@@ -99,7 +99,9 @@ def test_a_builtin_synthetic_set_keeps_its_promises(selector: str) -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(RECORDINGS is None, reason="needs recordings in $ECGBENCH_DATA")
-@pytest.mark.parametrize("selector", ["mitbih", "mitbih[split=inter-patient]", "cinc2017", "cinc2017[split=han]"])
+@pytest.mark.parametrize(
+    "selector", ["mitbih", "mitbih[split=inter-patient]", "cinc2017", "cinc2017[split=han]", "icu2012"]
+)
 def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) -> None:
     assert RECORDINGS is not None
     check_dataset(CATALOG.resolve("dataset", selector), DataRoot(Path(RECORDINGS), cache=tmp_path))
@@ -108,6 +110,13 @@ def test_the_real_recordings_keep_their_promises(selector: str, tmp_path: Path) 
 def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
     ours = (plugin for plugin in CATALOG.plugins if plugin.distribution == "ecgbench" and plugin.name not in FOREIGN)
     assert all(plugin.ok for plugin in ours)
-    assert set(own("dataset")) == {"synthetic-beats", "synthetic-rhythms", "synthetic-icu", "mitbih", "cinc2017"}
+    assert set(own("dataset")) == {
+        "synthetic-beats",
+        "synthetic-rhythms",
+        "synthetic-icu",
+        "mitbih",
+        "cinc2017",
+        "icu2012",
+    }
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
     assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))

@@ -7,6 +7,7 @@ mimic-code, adapted by the public reimplementations of the two studies.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -27,12 +28,15 @@ class Feature:
     closed: bool = True
     low: float = 0.0
 
-    def valid(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which values can be true."""
-        below: NDArray[np.bool_] = (values <= self.high) if self.closed else (values < self.high)
-        return below & (values > self.low)
+
+def valid(features: Sequence[Feature], places: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which `values` (n,) can be true, each being of the feature at its place in `places` (n,)."""
+    low, high, closed = (np.array([getattr(one, name) for one in features])[places] for name in _LIMITS)
+    below: NDArray[np.bool_] = (values < high) | (closed & (values == high))
+    return below & (values > low)
 
 
+_LIMITS = ("low", "high", "closed")
 POTASSIUM = Feature("K", "mEq/L", 30)
 CALCIUM = Feature("Ca", "mmol/L")  # ionised
 PH = Feature("pH", "1", 8, low=6)

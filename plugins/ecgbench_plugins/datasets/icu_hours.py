@@ -31,19 +31,39 @@ Attackable = Literal["all", "observed"]
 
 @dataclass(frozen=True)
 class Stays:
-    """Hourly `values` (n, 48, features), NaN where nothing was observed; `died` (n,); stable numbers `ids` (n,).
+    """Hourly `values` (n, 48, features), gaps bridged, NaN where a stay never has the feature; `observed` likewise.
 
-    `group` (n,) is the patient, None where every stay is of another one.
+    `died` (n,) is the label, `ids` (n,) are stable numbers; `group` (n,) is the patient, None where every stay is of
+    another one.
     """
 
     values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
     died: NDArray[np.int64]
     ids: NDArray[np.int64]
     group: NDArray[np.int64] | None = None
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Stays:
         group = None if self.group is None else self.group[rows]
-        return Stays(self.values[rows], self.died[rows], self.ids[rows], group)
+        return Stays(self.values[rows], self.observed[rows], self.died[rows], self.ids[rows], group)
+
+
+def bridged(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`values` (n, hours, features) without gaps (NaN): linear between observed hours, the nearest one outside of them.
+
+    A feature that a stay never has stays NaN.
+    """
+    hours = values.shape[1]
+    hour = np.arange(hours, dtype=np.int32)[:, None]
+    seen = ~np.isnan(values)
+    before = np.maximum.accumulate(np.where(seen, hour, -1), 1)
+    after = np.minimum.accumulate(np.where(seen, hour, hours)[:, ::-1], 1)[:, ::-1]
+    left = np.where(before < 0, after, before).clip(max=hours - 1)
+    right = np.where(after == hours, left, after)
+    one, other = (np.take_along_axis(values, place, 1) for place in (left, right))
+    share = (hour - left) / np.maximum(right - left, 1).astype(np.float32)
+    between: NDArray[np.float32] = np.where(seen, values, one + share * (other - one)).astype(np.float32)
+    return between
 
 
 @dataclass(frozen=True)
@@ -57,13 +77,12 @@ class Scaling:
     @classmethod
     def of(cls, name: str, train: Stays, features: Sequence[Feature]) -> Scaling:
         """Raises DataError, for the dataset `name`, where a feature hardly varies over the training stays."""
-        table = np.empty((3, len(features)), np.float32)
+        table = np.zeros((3, len(features)), np.float32)
         for place, feature in enumerate(features):
-            column = train.values[..., place]
-            seen = column[~np.isnan(column)]
+            seen = train.values[..., place][train.observed[..., place]]
             if len(seen):
                 table[:, place] = np.percentile(seen, (LOWEST, MIDDLE, HIGHEST))
-            if not len(seen) or not table[0, place] < table[2, place]:
+            if not table[0, place] < table[2, place]:
                 raise DataError(
                     f"{name}: {feature.name} has {len(seen)} observed hours in the {len(train.died)} training stays, "
                     "and no spread between their 5th and 95th percentile; expected more stays."
@@ -71,28 +90,9 @@ class Scaling:
         return cls(*table)
 
     def scaled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Filled and clipped, low and high become 0 and 1: (n, 48, features)."""
-        x = (filled(values, self.median) - self.low) / (self.high - self.low)
+        """Medians for NaN, then clipped; low and high become 0 and 1: (n, 48, features)."""
+        x = (np.where(np.isnan(values), self.median, values) - self.low) / (self.high - self.low)
         return np.clip(x, 0, 1, out=x)
-
-
-def filled(values: NDArray[np.float32], otherwise: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`values` (n, 48, features) without NaN: linear between hours with a value, the nearest one before and after them.
-
-    A feature that a stay never has is `otherwise` (features,).
-    """
-    hour = np.arange(values.shape[1], dtype=np.int32)[:, None]
-    seen = ~np.isnan(values)
-    before = np.maximum.accumulate(np.where(seen, hour, -1), 1)
-    after = np.minimum.accumulate(np.where(seen, hour, values.shape[1])[:, ::-1], 1)[:, ::-1]
-    left = np.where(before < 0, after, before)
-    right = np.where(after == values.shape[1], before, after)
-    inside = (left >= 0) & (left < values.shape[1])
-    left, right = (np.where(inside, place, 0) for place in (left, right))
-    one, other = (np.take_along_axis(values, place, 1) for place in (left, right))
-    share = (hour - left) / np.maximum(right - left, 1).astype(np.float32)
-    between = one + share * (other - one)
-    return np.where(seen, values, np.where(inside, between, otherwise)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Recipe:
 
     def samples(self, stays: Stays, scaling: Scaling) -> Samples:
         """Samples x (n, 48, features) in [0, 1], twice as many columns with "values-observed"; scale per feature."""
-        observed = torch.from_numpy(~np.isnan(stays.values))
+        observed = torch.from_numpy(stays.observed)
         x = torch.from_numpy(scaling.scaled(stays.values))
         mask = (
             observed if self.attackable == "observed" else torch.ones(len(x), 1, len(self.features), dtype=torch.bool)

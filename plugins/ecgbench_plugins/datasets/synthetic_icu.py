@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ecgbench import DataRoot, Dataset, Defaults, EcgbenchError, Task, Threat, hookimpl
 from ecgbench_plugins.datasets.icu_features import OPEN_DATA
-from ecgbench_plugins.datasets.icu_hours import HOURS, Recipe, Stays
+from ecgbench_plugins.datasets.icu_hours import HOURS, Recipe, Stays, bridged
 
 Array = NDArray[np.float64]
 
@@ -101,8 +101,9 @@ class SyntheticIcu(Dataset):
         edges = [round(part * self.stays) for part in PARTS]
         severity, risk = _severities(self.stays, rng)
         died = np.concatenate([_deaths(risk[slice(*ends)]) for ends in pairwise(edges)])
-        values = np.where(_observed(severity, rng), _measured(severity, rng), np.nan).astype(np.float32)
-        stays = Stays(values, died, np.arange(self.stays))
+        observed = _observed(severity, rng)
+        values = np.where(observed, _measured(severity, rng), np.nan).astype(np.float32)
+        stays = Stays(bridged(values), observed, died, np.arange(self.stays))
         recipe = Recipe("synthetic-icu", OPEN_DATA, self.inputs, self.attackable)
         train, val, test = (stays[slice(*ends)] for ends in pairwise(edges))
         return recipe.task(train, val, test, notes=("synthetic", "inter-patient"), synthetic=True)

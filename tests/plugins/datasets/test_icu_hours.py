@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecgbench.core.errors import DataError
-from ecgbench_plugins.datasets.icu_features import HEART_RATE, OPEN_DATA, PH, SATURATION, TEMPERATURE
-from ecgbench_plugins.datasets.icu_hours import Recipe, Scaling, Stays, filled
+from ecgbench_plugins.datasets.icu_features import HEART_RATE, OPEN_DATA, PH, SATURATION, TEMPERATURE, Feature, valid
+from ecgbench_plugins.datasets.icu_hours import Recipe, Scaling, Stays, bridged
 
 TWO = (PH, HEART_RATE)
-NOTHING = np.array([7.0, 80.0], np.float32)
 CELLS = arrays(np.float32, (2, 6, 2), elements=st.one_of(st.just(float("nan")), st.integers(0, 64).map(float)))
 
 
 def stays(values: np.ndarray, first: int = 0) -> Stays:
     n = len(values)
-    return Stays(values.astype(np.float32), np.arange(n) % 2, np.arange(first, first + n))
+    return Stays(bridged(values.astype(np.float32)), ~np.isnan(values), np.arange(n) % 2, np.arange(first, first + n))
 
 
 def drawn(n: int, seed: int = 0, share: float = 0.5) -> Stays:
@@ -35,25 +34,27 @@ def drawn(n: int, seed: int = 0, share: float = 0.5) -> Stays:
 def test_a_gap_is_a_straight_line_and_the_ends_are_the_nearest_value() -> None:
     nan = np.nan
     hours = [nan, 10, nan, nan, nan, 18, nan, 17, nan]
-    made = filled(np.array(hours, np.float32)[None, :, None], NOTHING[:1])
+    made = bridged(np.array(hours, np.float32)[None, :, None])
     assert made[0, :, 0].tolist() == [10, 10, 12, 14, 16, 18, 17.5, 17, 17]
 
 
-def test_a_feature_that_a_stay_never_has_is_the_given_value() -> None:
-    values = np.full((2, 5, 2), np.nan, np.float32)
-    values[0, 2, 1] = 60
-    made = filled(values, NOTHING)
-    assert (made[:, :, 0] == 7).all() and (made[0, :, 1] == 60).all() and (made[1, :, 1] == 80).all()
-
-
 @given(CELLS)
-def test_filling_is_what_numpy_interpolates(values: np.ndarray) -> None:
-    made = filled(values, NOTHING)
+def test_bridging_is_what_numpy_interpolates_and_leaves_what_is_never_there(values: np.ndarray) -> None:
+    made = bridged(values)
     for stay, feature in np.ndindex(2, 2):
         column = values[stay, :, feature]
         seen = np.flatnonzero(~np.isnan(column))
-        wanted = np.interp(np.arange(6), seen, column[seen]) if len(seen) else np.full(6, NOTHING[feature])
+        wanted = np.interp(np.arange(6), seen, column[seen]) if len(seen) else np.full(6, np.nan)
         np.testing.assert_allclose(made[stay, :, feature], wanted, rtol=1e-6)
+
+
+def test_a_feature_that_a_stay_never_has_is_the_median_of_the_training_stays() -> None:
+    test = drawn(3, 2)
+    test.values[1, :, 0], test.observed[1, :, 0] = np.nan, False
+    train = drawn(40)
+    x = Recipe("toy", TWO).task(train, drawn(5, 1), test).test.x[1, :, 0]
+    low, middle, high = np.percentile(train.values[..., 0][train.observed[..., 0]], (5, 50, 95))
+    assert x.unique().tolist() == pytest.approx([(middle - low) / (high - low)], abs=1e-5)
 
 
 # scaling
@@ -63,8 +64,8 @@ def test_percentiles_are_those_of_observed_training_hours() -> None:
     train = drawn(30)
     scaling = Scaling.of("toy", train, TWO)
     for place in range(2):
-        column = train.values[..., place]
-        wanted = np.percentile(column[~np.isnan(column)], (5, 50, 95)).astype(np.float32)
+        seen = train.values[..., place][train.observed[..., place]]
+        wanted = np.percentile(seen, (5, 50, 95)).astype(np.float32)
         assert [scaling.low[place], scaling.median[place], scaling.high[place]] == wanted.tolist()
 
 
@@ -90,7 +91,7 @@ def test_values_are_clipped_to_the_5th_and_95th_percentile_and_stretched() -> No
 @pytest.mark.parametrize("column", [np.full((20, 48), np.nan), np.full((20, 48), 7.4)], ids=["never", "constant"])
 def test_a_feature_without_spread_in_training_is_one_sentence(column: np.ndarray) -> None:
     train = drawn(20)
-    train.values[..., 0] = column
+    train.values[..., 0], train.observed[..., 0] = column, ~np.isnan(column)
     with pytest.raises(DataError, match=r"^toy: pH has \d+ observed hours in the 20 training stays, .*more stays\.$"):
         Recipe("toy", TWO).task(train, drawn(5), drawn(5))
 
@@ -113,7 +114,7 @@ def test_the_mask_of_observed_cells_binds_attacks_where_asked() -> None:
         Recipe("toy", TWO, attackable=which).task(drawn(40), drawn(5, 1), test).test for which in ("all", "observed")
     )
     assert bool(free.mask.all()) and free.x.equal(bound.x)
-    assert np.array_equal(bound.mask.numpy(), ~np.isnan(test.values))
+    assert np.array_equal(bound.mask.numpy(), test.observed)
 
 
 @pytest.mark.parametrize("attackable", ["all", "observed"])
@@ -121,7 +122,7 @@ def test_what_was_observed_stands_beside_the_values_where_no_attack_reaches_it(a
     parts = drawn(40), drawn(5, 1), drawn(6, 2)
     plain = Recipe("toy", TWO).task(*parts)
     both = Recipe("toy", TWO, "values-observed", attackable).task(*parts)  # type: ignore[arg-type]
-    seen = torch.from_numpy(~np.isnan(parts[2].values))
+    seen = torch.from_numpy(parts[2].observed)
     assert both.features == ("pH", "HR", "pH observed", "HR observed") and plain.features == ("pH", "HR")
     assert both.test.x[..., :2].equal(plain.test.x) and both.test.x[..., 2:].equal(seen.float())
     mask = both.test.mask.expand(-1, 48, -1)
@@ -146,7 +147,11 @@ def test_the_18_features_have_names_of_their_own() -> None:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_values_that_cannot_be_are_told_from_others(
-    feature: object, good: tuple[float, ...], bad: tuple[float, ...]
+    feature: Feature, good: tuple[float, ...], bad: tuple[float, ...]
 ) -> None:
-    assert feature.valid(np.array(good)).all()  # type: ignore[attr-defined]
-    assert not feature.valid(np.array(bad)).any()  # type: ignore[attr-defined]
+    place = np.zeros(len(good) + len(bad), np.int64)
+    assert valid([feature], place, np.array([*good, *bad])).tolist() == [True] * len(good) + [False] * len(bad)
+
+
+def test_every_value_is_judged_by_its_own_feature() -> None:
+    assert valid(TWO, np.array([0, 1, 0, 1]), np.array([7.4, 7.4, 80, 80])).tolist() == [True, True, False, True]
