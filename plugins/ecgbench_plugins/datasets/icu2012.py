@@ -122,8 +122,7 @@ class _Read:
 
     def empty(self) -> NDArray[np.bool_]:
         """Which stays have none of the features."""
-        filled: NDArray[np.bool_] = self.table["observed"].any((1, 2))
-        return ~filled
+        return np.asarray(~self.table["observed"].any((1, 2)))
 
     def sound(self, faults: Mapping[int, str]) -> Stays:
         """The stays that are not empty and have none of the `faults`."""
