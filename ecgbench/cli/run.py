@@ -85,15 +85,17 @@ def _publish(runner: Runner, record: Record, folder: Path, victims: bool) -> Non
 def _draw(runner: Runner, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
     """The figures that the board would show of these records, and a figure for each sample whose delta is kept."""
     from ecgbench.core.errors import EcgbenchError
-    from ecgbench.leaderboard.figures import board_figures, draw_all, of_perturbations
+    from ecgbench.leaderboard.figures import draw_all, of_perturbations, run_figures
+    from ecgbench.leaderboard.naming import Names
     from ecgbench.leaderboard.sections import sections
+    from ecgbench.leaderboard.titles import Titles
     from ecgbench.results.published import Published, place
 
     gone = [r.key[:12] for r in records if r.status == "ok" and runner.outcomes_of(r) is None]
     if gone:
         raise EcgbenchError(f"the outcomes of record {gone[0]} are no longer kept; make them again by --retrain.")
     rows = [Published(record, runner.outcomes_of(record), Path(place(record))) for record in records]
-    figures = board_figures(sections(rows), (), records)
+    figures = run_figures(Names.of(Titles(), sections(rows)))
     for cell, record in zip(cells, records, strict=True):
         if cell.save_perturbations and record.status == "ok" and runner.has_perturbations(cell):
             figures |= of_perturbations(record, runner.task(cell.dataset), runner.perturbations_of(cell))

@@ -21,11 +21,13 @@ LONGEST = 88  # characters of a label
 COLUMNS = 3  # of panels
 LEADS = 12  # that are drawn of a sample
 INK, PALE = "#222222", "#9a9a9a"
-MARKS = (
-    *(("#000000", "o"), ("#1f4e8c", "s"), ("#b0572b", "^"), ("#3f7f5f", "D"), ("#7a5ea8", "v")),
-    *(("#c08a2d", "P"), ("#5c5c5c", "X"), ("#4c9bb5", "<"), ("#b86a8c", ">"), ("#9a9a9a", "*")),
+COLOURS = (
+    *("#000000", "#1f4e8c", "#b0572b", "#3f7f5f", "#7a5ea8"),
+    *("#c08a2d", "#5c5c5c", "#4c9bb5", "#b86a8c", "#9a9a9a"),
 )
-"""Colours of different lightness and shapes, so that lines are told apart in grey."""
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+"""Colours of different lightness and shapes, told apart in grey; their pairs give a hundred styles."""
+DIRECT = 6  # lines that are named at their ends; more have a legend
 STYLE: Mapping[str, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
@@ -85,6 +87,8 @@ def _paper(figure: Figure) -> Paper:
 
 
 def _curves(figure: Curves) -> Paper:
+    if len(figure.lines) <= DIRECT:
+        return _named_at_their_ends(figure)
     labels = [_clip(line.label) for line in figure.lines]
     columns = 2 if len(labels) > 1 and max(map(len, labels)) <= LONGEST // 2 - 4 else 1
     legend = 0.17 * -(-len(labels) // columns) + 0.1
@@ -102,6 +106,59 @@ def _curves(figure: Curves) -> Paper:
         handles, labels, loc="lower left", bbox_to_anchor=corner, borderaxespad=0.0, ncols=columns, labelspacing=0.35
     )
     return paper
+
+
+def _named_at_their_ends(figure: Curves) -> Paper:
+    """Curves with their names at the right, where they end, pushed apart where they would meet."""
+    height, above, names = 2.6, max(0.45, 0.15 * (2 + figure.title.count("\n"))), 2.2
+    paper, (axes,) = _sheet(WIDTH, [height], above, below=0.5, right=names)
+    for line in figure.lines:
+        _line(axes, line, _clip(line.label))
+    if figure.headline is not None:
+        axes.axvline(figure.headline, color=PALE, linewidth=0.6, zorder=0)
+    axes.set(title=_heading(figure.title), xlabel=_clip(figure.x), ylabel=_clip(figure.y, 40), ylim=(-0.02, 1.02))
+    furthest = max(max(line.eps) for line in figure.lines)
+    axes.set_xlim(0, furthest)
+    apart = 1.04 * 0.15 / height
+    places = _apart([line.values[-1] for line in figure.lines], apart)
+    for line, place in zip(figure.lines, places, strict=True):
+        colour, _ = _style(line)
+        axes.annotate(
+            _clip(line.label, 34),
+            (line.eps[-1], line.values[-1]),
+            xytext=(furthest * 1.04, place),
+            va="center",
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "shrinkA": 1.0,
+                "shrinkB": 3.0,
+                "relpos": (0.0, 0.5),
+            },
+        )
+    return paper
+
+
+def _apart(values: Sequence[float], least: float) -> list[float]:
+    """Places for labels at `values`, each at least so far from the next, within 0 to 1 where there is room."""
+    order = sorted(range(len(values)), key=lambda at: values[at])
+    places = [0.0] * len(values)
+    below = -least
+    for at in order:
+        below = places[at] = max(values[at], below + least)
+    above = 1.0 + least
+    for at in reversed(order):
+        above = places[at] = min(places[at], above - least)
+    return places
+
+
+def _style(line: Line) -> tuple[str, str]:
+    """Colour and shape of a line's marks."""
+    turn, at = divmod(line.mark, len(COLOURS))
+    return COLOURS[at], SHAPES[(at + turn) % len(SHAPES)]
 
 
 def _panels(figure: Panels) -> Paper:
@@ -134,7 +191,7 @@ def _panels(figure: Panels) -> Paper:
 
 def _line(axes: Axes, line: Line, label: str) -> Line2D:
     """One line with its band and its marks; those of somebody else are dashed and hollow."""
-    colour, shape = MARKS[line.mark % len(MARKS)]
+    colour, shape = _style(line)
     if line.band:
         low, high = zip(*line.band, strict=True)
         axes.fill_between(line.eps, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -199,11 +256,13 @@ def _signals(figure: Signals) -> Paper:
     return paper
 
 
-def _sheet(width: float, heights: Sequence[float], above: float, below: float) -> tuple[Paper, list[Axes]]:
+def _sheet(
+    width: float, heights: Sequence[float], above: float, below: float, right: float = 0.2
+) -> tuple[Paper, list[Axes]]:
     """A sheet with panels of these heights, in inches, one above the other, and room above and below."""
     from matplotlib.figure import Figure as Paper
 
-    left, right, gap = 0.75, 0.2, 0.15
+    left, gap = 0.75, 0.15
     height = above + sum(heights) + gap * (len(heights) - 1) + below
     paper, top, panels = Paper(figsize=(width, height)), height - above, []
     for each in heights:

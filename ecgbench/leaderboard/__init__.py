@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ecgbench.leaderboard.board import check, write
-from ecgbench.leaderboard.figures import board_figures, draw_all, of_perturbations
+from ecgbench.leaderboard.figures import draw_all, of_perturbations, run_figures
 
-__all__ = ["board_figures", "check", "draw_all", "of_perturbations", "write"]
+__all__ = ["check", "draw_all", "of_perturbations", "run_figures", "write"]

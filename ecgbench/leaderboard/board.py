@@ -1,4 +1,4 @@
-"""The board: Markdown made from published results alone, the same bytes wherever and whenever it is made."""
+"""The board: pages made from published results alone, the same bytes wherever and whenever they are made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from pathlib import Path
 from ecgbench.core.errors import StoreError
 from ecgbench.figures.values import Figure
 from ecgbench.leaderboard import figures as board_figures
+from ecgbench.leaderboard.dataset_pages import dataset_pages
 from ecgbench.leaderboard.figures import FIGURES
-from ecgbench.leaderboard.markdown import RESULTS, markdown
+from ecgbench.leaderboard.front import README, flags_page, front
+from ecgbench.leaderboard.markdown import markdown
+from ecgbench.leaderboard.naming import PAGES, Names
+from ecgbench.leaderboard.page import Page
 from ecgbench.leaderboard.sections import sections
+from ecgbench.leaderboard.study_pages import study_pages
+from ecgbench.leaderboard.titles import Titles, read_titles
+from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
 from ecgbench.results.published import Published, find, read_published, read_results
 from ecgbench.results.verification import strays, verify
 from ecgbench.runs.zoo import CHECKPOINTS, STAGE
@@ -21,34 +28,39 @@ from ecgbench.storage.store import Store, write_file
 from ecgbench.studies.study import Study, read_studies
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
-STUDIES, PAGE = "published", "README.md"
+STUDIES = "published"
+NONE = Titles()
 
 
-def render(published: Iterable[Published], studies: Iterable[Study] = ()) -> str:
-    """The board of these results, whatever their order, and beside published studies.
+def pages(published: Iterable[Published], studies: Iterable[Study] = (), titles: Titles = NONE) -> list[Page]:
+    """The pages of these results, whatever their order, and beside published studies; the first page first.
 
     Raises StoreError where rows cannot be compared.
     """
     rows = list(published)
-    return markdown([row.record for row in rows], sections(rows), studies)
-
-
-def build(leaderboard: Path) -> str:
-    """The board of `leaderboard`/results. Raises StoreError for a missing leaderboard or a damaged result."""
-    return _made(_read(leaderboard), leaderboard)[0]
+    records, told = [row.record for row in rows], list(studies)
+    names = Names.of(titles, sections(rows))
+    made = [front(names, records, told)]
+    if records:
+        made += [flags_page(), *dataset_pages(names), *victim_pages(names), *study_pages(told, records)]
+    return made
 
 
 def write(leaderboard: Path) -> Path:
-    """Put the board into `leaderboard`/README.md, between its markers, and its figures into `leaderboard`/figures.
+    """Put the board into `leaderboard`: README.md, between its markers, and the files of `pages` and `figures`.
 
-    All other text of the page stays; figures that the board no longer shows are removed.
+    All other text of README.md stays; pages and figures that the board no longer shows are removed.
     """
-    page = leaderboard / PAGE
-    board, figures = _made(_read(leaderboard), leaderboard)
-    text = _paged(page, board)
+    made, figures = _made(_read(leaderboard), leaderboard)
+    first, *others = made
+    text = _paged(leaderboard / README, markdown(first))
     board_figures.write(leaderboard / FIGURES, figures)
-    write_file(page, text.encode())
-    return page
+    for page in others:
+        write_file(leaderboard / page.path, markdown(page).encode())
+    for path in _left_over(leaderboard, made):
+        path.unlink()
+    write_file(leaderboard / README, text.encode())
+    return leaderboard / README
 
 
 def check(leaderboard: Path) -> list[str]:
@@ -64,9 +76,14 @@ def check(leaderboard: Path) -> list[str]:
     if unreadable:
         return faults
     try:
-        board, figures = _made(rows, leaderboard)
+        made, figures = _made(rows, leaderboard)
         faults += board_figures.faults(leaderboard / FIGURES, figures)
-        return faults + _stale(leaderboard / PAGE, board, {row.record.key[:12] for row in rows})
+        keys = {row.record.key[:12] for row in rows}
+        for page in made:
+            faults += _stale(leaderboard / page.path, markdown(page), keys, whole=page.path != README)
+        return faults + [
+            f"{path.as_posix()} is no page of the board; build it." for path in _left_over(leaderboard, made)
+        ]
     except StoreError as fault:
         return [*faults, str(fault)]
 
@@ -87,11 +104,17 @@ def _read(leaderboard: Path) -> list[Published]:
     return read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
 
 
-def _made(rows: Sequence[Published], leaderboard: Path) -> tuple[str, dict[str, Figure]]:
-    """The board and its figures."""
-    parts, studies = sections(rows), read_studies(leaderboard / STUDIES)
-    records = [row.record for row in rows]
-    return markdown(records, parts, studies), board_figures.board_figures(parts, studies, records)
+def _made(rows: Sequence[Published], leaderboard: Path) -> tuple[list[Page], dict[str, Figure]]:
+    """The pages of the board and its figures."""
+    studies, titles = read_studies(leaderboard / STUDIES), read_titles(leaderboard)
+    names, records = Names.of(titles, sections(rows)), [row.record for row in rows]
+    return pages(rows, studies, titles), board_figures.board_figures(names, studies, records)
+
+
+def _left_over(leaderboard: Path, made: Iterable[Page]) -> list[Path]:
+    """Files among the pages that are none."""
+    known = {leaderboard / page.path for page in made}
+    return [path for path in sorted((leaderboard / PAGES).rglob("*")) if path.is_file() and path not in known]
 
 
 def _results(leaderboard: Path) -> Path:
@@ -122,12 +145,13 @@ def _read_page(page: Path) -> str:
         raise StoreError(f"{page.as_posix()} cannot be read: {fault}.") from None
 
 
-def _stale(page: Path, board: str, keys: Collection[str]) -> list[str]:
-    """How a page differs from what `write` would make of it."""
+def _stale(page: Path, board: str, keys: Collection[str], *, whole: bool) -> list[str]:
+    """How a page differs from what `write` would make of it; `whole`: no text by hand stands in it."""
     if not page.is_file():
         return [f"{page.as_posix()} is missing; build the board."]
-    have, want = _read_page(page), _paged(page, board)
-    shown = re.findall(rf"\({RESULTS}/[^()\s]+-([^-()\s]+)\.json\)", have)
+    have = _read_page(page)
+    want = board if whole else _paged(page, board)
+    shown = re.findall(rf"\((?:\.\./)*{RESULTS}/[^()\s]+-([^-()\s]+)\.json\)", have)
     faults = [
         f"{page.as_posix()} shows row {key}, which no record in {RESULTS} has; restore it or build the board."
         for key in dict.fromkeys(shown)
@@ -136,7 +160,7 @@ def _stale(page: Path, board: str, keys: Collection[str]) -> list[str]:
     if have == want:
         return faults
     old, new = have.splitlines(), want.splitlines()
-    pairs = enumerate(zip_longest(old, new, fillvalue=""), 1)
-    number, (was, now) = next((item for item in pairs if item[1][0] != item[1][1]), (len(new), ("", "")))
+    both = enumerate(zip_longest(old, new, fillvalue=""), 1)
+    at, (was, now) = next((item for item in both if item[1][0] != item[1][1]), (len(new), ("", "")))
     diff = "\n".join(unified_diff(old, new, page.name, "built", lineterm=""))
-    return [*faults, f"{page.as_posix()} is stale: line {number} is {was!r}; expected {now!r}.\n{diff}".rstrip("\n")]
+    return [*faults, f"{page.as_posix()} is stale: line {at} is {was!r}; expected {now!r}.\n{diff}".rstrip("\n")]

@@ -11,6 +11,7 @@ from ecgbench.core.data import Task
 from ecgbench.evaluation.metrics import confusion
 from ecgbench.evaluation.perturbations import Perturbations
 from ecgbench.figures.values import Curves, Figure, Line, Matrices, Signals, eps_axis, fault, file_name
+from ecgbench.leaderboard.naming import Names
 from ecgbench.leaderboard.ranking import RankedVictim, at_headline
 from ecgbench.leaderboard.sections import Section
 from ecgbench.results.record import Record
@@ -21,20 +22,28 @@ from ecgbench.studies.study import Study
 
 FIGURES = "figures"
 CLASSES = 6  # a matrix of more is not read at a glance
+LINES = 6  # of a figure
 
 
-def board_figures(parts: Iterable[Section], studies: Iterable[Study], records: Sequence[Record]) -> dict[str, Figure]:
-    """All figures of a board by the name of their file."""
+def board_figures(names: Names, studies: Iterable[Study], records: Sequence[Record]) -> dict[str, Figure]:
+    """The figures of a board by the name of their file: curves of every section, and studies beside ours."""
     found: dict[str, Figure] = {}
-    for section in parts:
-        found |= {name: _curves(section, model) for model, name in curves_names(section).items()}
-        for victim in section.victims:
-            if (matrix := matrices_name(section, victim)) is not None:
-                found[matrix] = _matrices(section, victim)
+    for section in names.parts:
+        found |= {name: _curves(section, model, names) for model, name in curves_names(section).items()}
     rows = whole_rows(records)
     for study in studies:
         for table in tables(pairs(study, records)):
             found |= study_figures(study, table, rows)
+    return found
+
+
+def run_figures(names: Names) -> dict[str, Figure]:
+    """The figures of a run by the name of their file: curves, and the confusion matrices of every victim."""
+    found = board_figures(names, (), ())
+    for section in names.parts:
+        for victim in section.victims:
+            if (matrix := matrices_name(section, victim)) is not None:
+                found[matrix] = _matrices(section, victim, names)
     return found
 
 
@@ -113,9 +122,8 @@ def _terms(section: Section) -> tuple[str, ...]:
     return (section.dataset, section.threat, *protocol, f"{section.headline!r}")
 
 
-def _title(section: Section) -> str:
-    *terms, headline = _terms(section)
-    return f"{', '.join(terms)}, headline eps {float(headline):g}"
+def _title(section: Section, names: Names) -> str:
+    return f"{names.datasets[section.dataset]}\n{names.section(section)}, headline eps {section.headline:g}"
 
 
 def _shown(section: Section) -> tuple[RankedVictim, ...]:
@@ -124,31 +132,32 @@ def _shown(section: Section) -> tuple[RankedVictim, ...]:
     return ranked or tuple(victim for victim in section.victims if victim.deciding is not None)
 
 
-def _label(victim: RankedVictim) -> str:
-    facts = [victim.model, victim.defense, *(["1 seed"] if victim.seeds == 1 else [f"{victim.seeds} seeds"])]
-    return ", ".join([*facts, *([] if victim.limit is None else ["partial"]), *victim.flags])
+def _label(victim: RankedVictim, section: Section, names: Names) -> str:
+    facts = [names.victim(section, victim), *([] if victim.limit is None else ["partial"]), *victim.flags]
+    return ", ".join(facts)
 
 
-def _curves(section: Section, model: str) -> Curves:
-    victims = (victim for victim in _shown(section) if victim.model == model)
-    lines = [_line(victim, mark) for mark, victim in enumerate(victims)]
+def _curves(section: Section, model: str, names: Names) -> Curves:
+    """The best of a model's victims: more lines than `LINES` cannot be told apart."""
+    victims = [victim for victim in _shown(section) if victim.model == model]
+    more = f", the first {LINES} of {len(victims)}" if len(victims) > LINES else ""
     return Curves(
-        _title(section),
+        f"{_title(section, names)}{more}",
         eps_axis("1" if section.scored is None else section.scored.unit),
         "accuracy, worst case, 95 % interval",
-        tuple(lines),
+        tuple(_line(victim, section, names) for victim in victims[:LINES]),
         section.headline,
     )
 
 
-def _line(victim: RankedVictim, mark: int) -> Line:
+def _line(victim: RankedVictim, section: Section, names: Names) -> Line:
     spreads = {0.0: victim.clean, **dict(sorted(victim.robust.items()))}
     found = [(eps, spread.mean, victim.intervals[eps]) for eps, spread in spreads.items() if spread is not None]
     eps, values, band = zip(*found, strict=True)
-    return Line(_label(victim), eps, values, band, mark=mark)
+    return Line(_label(victim, section, names), eps, values, band, mark=names.style(section, victim))
 
 
-def _matrices(section: Section, victim: RankedVictim) -> Matrices:
+def _matrices(section: Section, victim: RankedVictim, names: Names) -> Matrices:
     """Of all seeds together, weighted as the split states."""
     record = section.scored
     classes = () if record is None else record.classes
@@ -159,4 +168,6 @@ def _matrices(section: Section, victim: RankedVictim) -> Matrices:
         shares = np.asarray(table) / np.maximum(np.sum(table, axis=1, keepdims=True), 1e-12)
         panels.append((name, tuple(tuple(row) for row in shares.tolist())))
     counts = np.bincount(seeds[0].y, minlength=len(classes)).tolist()
-    return Matrices(f"{_label(victim)}\n{_title(section)}", classes, tuple(counts), tuple(panels))
+    return Matrices(
+        f"{_label(victim, section, names)}\n{_title(section, names)}", classes, tuple(counts), tuple(panels)
+    )

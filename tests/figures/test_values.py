@@ -131,7 +131,7 @@ def test_curves_have_a_point_for_every_figure_in_its_place() -> None:
 def test_curves_name_their_axes_and_lines_and_dash_what_others_published() -> None:
     svg = draw(CURVES)
     assert {"beats, linf", "eps in mV", "accuracy", "mlp, ours", "mlp, published"} <= set(texts(svg))
-    assert svg.count("stroke-dasharray") == 2  # the line and its sign in the legend
+    assert svg.count("stroke-dasharray") == 1
     assert "stroke-dasharray" not in draw(replace(CURVES, lines=(OURS,)))
 
 

@@ -11,8 +11,10 @@ import torch
 from ecgbench.core.data import Samples
 from ecgbench.evaluation.perturbations import Perturbations
 from ecgbench.figures.values import Curves, Figure, Matrices, Panels, Signals
-from ecgbench.leaderboard.figures import board_figures, curves_names, of_perturbations
+from ecgbench.leaderboard.figures import board_figures, curves_names, of_perturbations, run_figures
+from ecgbench.leaderboard.naming import Names
 from ecgbench.leaderboard.sections import sections
+from ecgbench.leaderboard.titles import Titles
 from ecgbench.results.published import Published
 from ecgbench.studies.study import Judged, Study, Value
 from tests.made_up_rows import made_up, raised, row
@@ -35,7 +37,8 @@ STUDY = Study(
 
 
 def figures(*rows: Published, studies: tuple[Study, ...] = ()) -> dict[str, Figure]:
-    return board_figures(sections(rows), studies, [one.record for one in rows])
+    names = Names.of(Titles(), sections(rows))
+    return board_figures(names, studies, [one.record for one in rows]) if studies else run_figures(names)
 
 
 def curves(*rows: Published) -> Curves:
@@ -59,7 +62,7 @@ def test_a_curve_is_the_worst_case_over_attacks_with_its_interval() -> None:
 def test_each_model_has_curves_of_its_own() -> None:
     rows = row(made_up(["01", "01"]), model="mlp"), row(made_up(["0", "0"]), model="cnn")
     found = [figure for figure in figures(*rows).values() if isinstance(figure, Curves)]
-    assert [[line.label for line in shown.lines] for shown in found] == [["cnn, none, 1 seed"], ["mlp, none, 1 seed"]]
+    assert [[line.label for line in shown.lines] for shown in found] == [["cnn, none"], ["mlp, none"]]
 
 
 def test_victims_that_rank_have_a_line_and_flags_stand_beside_their_names() -> None:
@@ -69,12 +72,12 @@ def test_victims_that_rank_have_a_line_and_flags_stand_beside_their_names() -> N
         row(made_up(["", ""]), defense="part", limit=10),
         row(defense="broken"),
     )
-    assert [line.label for line in shown.lines] == ["mlp, good, 1 seed", "mlp, flagged, 1 seed, LOSS"]
+    assert [line.label for line in shown.lines] == ["good", "flagged, LOSS"]
     assert [line.mark for line in shown.lines] == [0, 1] and shown.headline == 0.1 and shown.x == "eps in mV"
 
 
 def test_a_part_of_the_split_is_drawn_where_nothing_ranks() -> None:
-    assert [line.label for line in curves(row(made_up(["", ""]), limit=10)).lines] == ["mlp, none, 1 seed, partial"]
+    assert [line.label for line in curves(row(made_up(["", ""]), limit=10)).lines] == ["none, partial"]
     assert figures(row()) == {}
 
 
@@ -175,7 +178,7 @@ def test_nothing_judges_a_victim_that_did_not_meet_it(other: dict[str, object]) 
 
 
 def test_a_study_without_rows_of_ours_has_no_figure() -> None:
-    assert len(figures(row(made_up(["0", "0"]), threat="l2"), studies=(STUDY,))) == 2
+    assert len(figures(row(made_up(["0", "0"]), threat="l2"), studies=(STUDY,))) == 1
 
 
 def kept(scale: float, physical: str | None) -> Signals:

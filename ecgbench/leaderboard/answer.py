@@ -1,0 +1,157 @@
+"""The answer of a dataset: which of its victims is best, by how much, how sure; a value, made by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ecgbench.leaderboard.confidence import FEW, Certainty, certainties
+from ecgbench.leaderboard.naming import Names, Who, who
+from ecgbench.leaderboard.ranking import RankedVictim, at_headline
+from ecgbench.leaderboard.sections import Section
+from ecgbench.leaderboard.wording import counted, eps_in, figure, joined, number, signed, span
+
+STRICT = "strict"
+"""The attack whose figure is the one to cite, by name; where it did not run, the worst case over what did."""
+NOTHING = 0.05
+"""A victim whose interval ends below has nothing left to be ranked by."""
+LONGEST = 8
+"""Rows of an answer."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A victim in its place; `certainty` is None for a flagged one, whose figure is not believed."""
+
+    name: str
+    victim: RankedVictim
+    certainty: Certainty | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The victims of one section in order, those that rank."""
+
+    section: Section
+    placed: tuple[Placed, ...]
+
+    @property
+    def attack(self) -> str:
+        """What decides, in words."""
+        return f"the {STRICT} attack" if ran_strict(self.section) else "every attack that ran"
+
+    @property
+    def patients(self) -> int | None:
+        """Patients of the test split, None where none are named."""
+        return None if self.section.scored is None else self.section.scored.groups
+
+
+def answers(names: Names) -> list[Answer]:
+    """The answer of every dataset: splits by patient first, made-up data last."""
+    found = [answer_of(_deciding(names.of_dataset(dataset)), names) for dataset in names.datasets]
+    return sorted(found, key=lambda one: (one.section.synthetic, not by_patient(one.section), one.section.dataset))
+
+
+def answer_of(section: Section, names: Names) -> Answer:
+    """The victims of a section and how sure their places are."""
+    sure = confidence(section)
+    ranking = [victim for victim in section.victims if victim.ranks]
+    return Answer(section, tuple(Placed(names.victim(section, one), one, sure.get(who(one))) for one in ranking))
+
+
+def confidence(section: Section) -> dict[Who, Certainty]:
+    """How sure the places of the victims without flags are."""
+    trusted = [victim for victim in section.victims if victim.ranks and not victim.flags]
+    outcomes = [at_headline(section.rows, victim) for victim in trusted]
+    sure = certainties(outcomes, section.headline) if trusted else []
+    return {who(victim): one for victim, one in zip(trusted, sure, strict=True)}
+
+
+def ran_strict(section: Section) -> bool:
+    """Whether the strict attack met a victim of the section at its headline eps."""
+    return any(
+        row.record.status == "ok" and _is_strict(row.record.attack) and row.record.score(section.headline) is not None
+        for row in section.rows
+    )
+
+
+def by_patient(section: Section) -> bool:
+    """Whether no patient of the test split was trained on."""
+    return section.scored is not None and "inter-patient" in section.scored.notes
+
+
+def verdict(answer: Answer) -> str:
+    """One sentence or two: who is best, by how much, how sure."""
+    trusted = [one for one in answer.placed if one.certainty is not None]
+    at = f"eps {number(answer.section.headline)}{eps_in(answer.section.scored)}"
+    if not trusted:
+        return f"No victim ranks without a flag at {at}."
+    best = trusted[0]
+    if best.victim.interval is not None and best.victim.interval[1] < NOTHING:
+        return f"No victim withstands {answer.attack} at {at}: the best of {counted(len(trusted), 'victim')} keeps \
+{_share(best.victim)} of its test samples right."
+    said = f"{best.name} keeps {_share(best.victim)} of its test samples right at {at} under {answer.attack}"
+    if len(trusted) == 1:
+        return f"{said}; no other victim without a flag stands beside it."
+    rivals = [one.name for one in trusted[1:] if one.certainty and one.certainty.rank[0] == 1]
+    ahead = best.certainty.ahead if best.certainty else None
+    by = "" if ahead is None else f", {signed(ahead.value)} {span(ahead.interval)} beside {trusted[1].name}"
+    most = f"{said}, the most of {counted(len(trusted), 'victim')}{by}."
+    if not rivals:
+        return f"{most} It is best at the 5 % level."
+    named = joined(rivals) if len(rivals) <= 3 else f"{counted(len(rivals), 'other')}"
+    chance = "" if best.certainty is None else f"; the probability that it is best is {figure(best.certainty.first)}"
+    return f"{most} It is not distinguishable from {named}{chance}."
+
+
+def caveats(answer: Answer, others: Iterable[Answer]) -> list[str]:
+    """What a reader must know before citing: few patients, patients on both sides of the split, made-up data."""
+    found = []
+    if answer.section.synthetic:
+        found.append("The data is made up: this says nothing about classifiers of recordings.")
+    if answer.patients is not None and answer.patients < FEW:
+        found.append(f"Few patients ({answer.patients}): intervals cover a little less than they say.")
+    record = answer.section.scored
+    if record is not None and "intra-patient" in record.notes:
+        found.append(_optimism(answer, [one for one in others if by_patient(one.section)]))
+    return found
+
+
+def _optimism(answer: Answer, by_patients: Sequence[Answer]) -> str:
+    """What a split that has patients on both sides is worth, on the defenses that both splits have."""
+    said = "Patients stand on both sides of this split, which flatters every figure"
+    for other in by_patients:
+        if other.section.dataset.partition("[")[0] != answer.section.dataset.partition("[")[0]:
+            continue
+        pairs = [
+            (one.victim, new.victim)
+            for one in answer.placed
+            for new in other.placed
+            if (one.victim.model, one.victim.defense) == (new.victim.model, new.victim.defense)
+        ]
+        told = [(a.clean.mean, b.clean.mean) for a, b in pairs if a.clean is not None and b.clean is not None]
+        if told:
+            here, there = (sum(values) / len(values) for values in zip(*told, strict=True))
+            return f"{said}: {counted(len(told), 'defense')} of both splits score {figure(here)} when clean here, \
+{figure(there)} on patients never met."
+    return f"{said}."
+
+
+def _share(victim: RankedVictim) -> str:
+    deciding = victim.deciding
+    return f"{figure(None if deciding is None else deciding.mean)} {span(victim.interval)}"
+
+
+def _is_strict(attack: str) -> bool:
+    return attack.partition("[")[0] == STRICT
+
+
+def _deciding(parts: Sequence[Section]) -> Section:
+    """The section that answers: what ranks, a protocol that stops at no victim's clean errors, strict, most victims."""
+
+    def order(part: Section) -> tuple[object, ...]:
+        standard = part.protocol == "standard" or part.protocol.startswith("standard[per_class=")
+        ranking = sum(victim.ranks for victim in part.victims)
+        return (not ranking, not standard, not ran_strict(part), "[" in part.threat, -ranking, part.protocol)
+
+    return min(parts, key=order)

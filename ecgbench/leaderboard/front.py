@@ -1,0 +1,110 @@
+"""The first page: for every dataset which victim is best, by how much, how sure; and the page of flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ecgbench.checks.flags import FLAGS
+from ecgbench.leaderboard.answer import LONGEST, Answer, Placed, answers, caveats, verdict
+from ecgbench.leaderboard.naming import PAGES, Names, dataset_page, study_page, victim_page, who
+from ecgbench.leaderboard.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong, Table, Text
+from ecgbench.leaderboard.wording import MISSING, counted, eps_in, figure, mean, number, sentence, signed, span
+from ecgbench.results.record import SCHEMA, Record
+from ecgbench.studies.comparison import agreements, pairs
+from ecgbench.studies.study import Study
+
+README = "README.md"
+FLAGS_PAGE = f"{PAGES}/flags.md"
+_READING = """\
+How to read it: robust accuracy at the headline eps in the worst case over all attacks that ran, an upper bound that \
+a stronger attack may lower; brackets hold 95 % intervals over patients (the widest of several seeds); rank with its \
+interval, 95 % for all victims of a table together; ≈ marks a victim that is not distinguishable from the next."""
+
+
+def front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Page:
+    """The first page of a board."""
+    return Page.of(
+        README, "Leaderboard", _front(names, records, studies) if records else [Paragraph("No results yet.")]
+    )
+
+
+def flags_page() -> Page:
+    """What every flag means."""
+    rows = tuple((Code(code), meaning) for code, meaning in FLAGS.items())
+    said = (
+        "A flag doubts a figure. A check of the victim flags it whatever the attack; a check of an attack flags a "
+        "victim only where none of its attacks is free of flags. Flagged victims stand below unflagged ones, and "
+        "victims that are no better than chance when clean (ONECLASS, CHANCE) below all others."
+    )
+    return Page.of(FLAGS_PAGE, "Flags", [Paragraph(said), Table(("flag", "raised where"), rows)])
+
+
+def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Block]:
+    found = answers(names)
+    for answer in found:
+        yield from _answer(answer, names, found)
+    yield Paragraph(_READING)
+    yield Bullets(tuple(_more(names, records, studies)))
+
+
+def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[Block]:
+    section = answer.section
+    dataset = names.datasets[section.dataset]
+    yield Heading(dataset)
+    yield Paragraph(" ".join([verdict(answer), *caveats(answer, found)]))
+    if answer.placed:
+        head = ("rank", "victim", "clean", f"robust at eps {number(section.headline)}{eps_in(section.scored)}")
+        yield Table(
+            (*head, "seeds", "more than the next"),
+            tuple(_placed(one, answer) for one in answer.placed[:LONGEST]),
+            frozenset({2, 4}),
+        )
+    left = len(answer.placed) - LONGEST
+    more = f"{counted(left, 'more victim')}, " if left > 0 else ""
+    yield Paragraph(
+        (names.section(section), ": ", more, Link("all attacks and threats", dataset_page(section.dataset)))
+    )
+
+
+def _placed(one: Placed, answer: Answer) -> tuple[Text, ...]:
+    victim, deciding = one.victim, one.victim.deciding
+    said = (Strong(figure(None if deciding is None else deciding.mean)), f" {span(victim.interval)}")
+    return (
+        _rank(one),
+        Link(one.name, victim_page(answer.section.dataset, who(victim))),
+        mean(victim.clean),
+        said,
+        str(victim.seeds),
+        _ahead(one) if not victim.flags else (Link(", ".join(victim.flags), FLAGS_PAGE)),
+    )
+
+
+def _rank(one: Placed) -> str:
+    if one.certainty is None:
+        return str(one.victim.rank)
+    low, high = one.certainty.rank
+    return f"{one.victim.rank} ({low}–{high})" if low != high else f"{one.victim.rank}"
+
+
+def _ahead(one: Placed) -> str:
+    ahead = None if one.certainty is None else one.certainty.ahead
+    if ahead is None:
+        return MISSING
+    return f"{signed(ahead.value)} {span(ahead.interval)}{'' if ahead.distinguishable else ' ≈'}"
+
+
+def _more(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Text]:
+    """The pages behind this one."""
+    for dataset, name in sorted(names.datasets.items(), key=lambda item: item[1]):
+        rows = sum(len(part.rows) for part in names.of_dataset(dataset))
+        yield Link(name, dataset_page(dataset)), f": {counted(rows, 'row')}"
+    for study in studies:
+        near = agreements(pairs(study, records))
+        if near:
+            told = (
+                f"{one.compared} of {one.of} published values beside ours{'' if partial is None else f' ({partial})'}"
+                for partial, one in near.items()
+            )
+            cited = f": {'; '.join(told)}. {sentence(study.citation)}"
+            yield Link(study.name, study_page(study.name)), cited
+    yield Link("Flags", FLAGS_PAGE), f": what they mean. {counted(len(records), 'record')} of schema {SCHEMA}."

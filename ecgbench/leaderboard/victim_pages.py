@@ -1,0 +1,87 @@
+"""The page of a victim: what every attack left of it, under every threat, and the records behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ecgbench.leaderboard.dataset_pages import marks
+from ecgbench.leaderboard.front import FLAGS_PAGE
+from ecgbench.leaderboard.naming import Names, Who, dataset_page, victim_page, who
+from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text
+from ecgbench.leaderboard.ranking import RankedVictim, flags
+from ecgbench.leaderboard.sections import Section
+from ecgbench.leaderboard.wording import MISSING, REASON, eps_in, figure, number, span, spread
+from ecgbench.results.published import place
+from ecgbench.results.record import Record
+
+RESULTS = "results"
+
+
+def victim_pages(names: Names) -> Iterator[Page]:
+    """The page of every victim of every dataset."""
+    for dataset, victims in names.victims.items():
+        for one, name in victims.items():
+            yield Page.of(
+                victim_page(dataset, one), f"{name} on {names.datasets[dataset]}", _blocks(dataset, one, names)
+            )
+
+
+def _blocks(dataset: str, one: Who, names: Names) -> Iterator[Block]:
+    model, defense = one
+    yield Paragraph(("Model ", Code(model), ", defense ", Code(defense), "."))
+    yield Paragraph(Link("All victims of this dataset", dataset_page(dataset)))
+    for part in names.of_dataset(dataset):
+        for victim in part.victims:
+            if who(victim) == one:
+                yield Heading(f"{names.section(part)}, eps {number(part.headline)}{eps_in(part.scored)}")
+                yield from _section(part, victim, names)
+
+
+def _section(part: Section, victim: RankedVictim, names: Names) -> Iterator[Block]:
+    told = marks(victim, names)
+    if any(told):
+        yield Paragraph(told)
+    if victim.status == "ok":
+        yield _worst_case(part, victim)
+    yield _attacks(part, victim, names)
+
+
+def _worst_case(part: Section, victim: RankedVictim) -> Table:
+    rows = (("clean", spread(victim.clean), span(victim.intervals.get(0.0))),)
+    rows += tuple(
+        (number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.epsilons
+    )
+    return Table(("eps", "worst case over attacks", "95 %"), rows, frozenset({1}))
+
+
+def _attacks(part: Section, victim: RankedVictim, names: Names) -> Table:
+    """Three lines a row: ACC, PREC and F1."""
+    head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.epsilons), "marks", "record")
+    rows: list[tuple[Text, ...]] = []
+    for row in part.rows:
+        record = row.record
+        if (record.model, record.defense, record.limit) == (victim.model, victim.defense, victim.limit):
+            rows += _attack(record, part, names)
+    return Table(head, tuple(rows), frozenset(range(3, 4 + len(part.epsilons))))
+
+
+def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text, ...]]:
+    leads = Link(record.key[:12], f"{RESULTS}/{place(record).as_posix()}")
+    name, empty = names.attacks[record.attack], [""] * len(part.epsilons)
+    if record.status != "ok":
+        reason = f"{record.status}: {(record.error or 'no reason is known')[:REASON]}"
+        yield name, str(record.seed), reason, MISSING, *empty, "", leads
+        return
+    for metric in ("acc", "prec", "f1"):
+        scores = (record.score(eps) for eps in (0.0, *part.epsilons))
+        values = [figure(None if score is None else getattr(score, metric)) for score in scores]
+        first = metric == "acc"
+        about = (name, str(record.seed)) if first else ("", "")
+        yield *about, metric.upper(), *values, _marks(record) if first else "", leads if first else ""
+
+
+def _marks(record: Record) -> Text:
+    """Flags, and a mark for outcomes that another chunking, or another run, would change."""
+    fixed = "" if record.determinism == "sample" else f" determinism: {record.determinism}"
+    raised = flags(record)
+    return (Link(", ".join(raised), FLAGS_PAGE), fixed) if raised else fixed.strip()
