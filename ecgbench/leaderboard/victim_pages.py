@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ecgbench.leaderboard.dataset_pages import marks
 from ecgbench.leaderboard.front import FLAGS_PAGE
 from ecgbench.leaderboard.naming import Names, Who, dataset_page, victim_page, who
-from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text
+from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text, parts
 from ecgbench.leaderboard.ranking import RankedVictim, flags
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import MISSING, REASON, eps_in, figure, number, span, spread
@@ -39,7 +39,7 @@ def _blocks(dataset: str, one: Who, names: Names) -> Iterator[Block]:
 
 def _section(part: Section, victim: RankedVictim, names: Names) -> Iterator[Block]:
     told = marks(victim, names)
-    if any(told):
+    if any(parts(told)):
         yield Paragraph(told)
     if victim.status == "ok":
         yield _worst_case(part, victim)
@@ -47,10 +47,9 @@ def _section(part: Section, victim: RankedVictim, names: Names) -> Iterator[Bloc
 
 
 def _worst_case(part: Section, victim: RankedVictim) -> Table:
-    rows = (("clean", spread(victim.clean), span(victim.intervals.get(0.0))),)
-    rows += tuple(
-        (number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.epsilons
-    )
+    clean = "clean", spread(victim.clean), span(victim.intervals.get(0.0))
+    others = ((number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.epsilons)
+    rows = (clean, *others)
     return Table(("eps", "worst case over attacks", "95 %"), rows, frozenset({1}))
 
 
