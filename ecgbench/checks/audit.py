@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
@@ -151,9 +152,8 @@ def _unbounded(finished: FinishedSweep) -> Check:
     al.).
     """
     sweep, left, met = finished.sweep, 0.0, 0.0
-    test = sweep.task.test
-    low, high = sweep.task.bounds or (float(test.x.amin()), float(test.x.amax()))
-    span = (high - low) * NORMS[sweep.threat.norm].size_of_ones(test.x[0].numel())
+    low, high = sweep.task.bounds or sweep.samples.span()
+    span = (high - low) * NORMS[sweep.threat.norm].size_of_ones(prod(sweep.task.shape))
     rules = replace(sweep.threat, mask=False, unit="native")
     for batch in finished.batches(finished.first(finished.is_robust, ROWS)):
         trial = replace(finished.trial(batch), ball=rules.ball(batch, span, (low, high)))

@@ -79,7 +79,7 @@ def _function(finished: FinishedSweep) -> Iterator[Check]:
     victim = finished.sweep.victim
     batch = next(finished.batches(finished.first(finished.outcomes.correct)), None)
     if batch is None:
-        batch = finished.sweep.task.test[:0].to(finished.sweep.device)
+        batch = finished.sweep.samples[:0].to(finished.sweep.device)
     before = fingerprint(victim.module)
     with torch.no_grad():
         once, again = (finished.logits(batch) for _ in range(2))

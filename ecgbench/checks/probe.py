@@ -68,7 +68,7 @@ class FinishedSweep:
     @property
     def attacked(self) -> NDArray[np.bool_]:
         """Samples that are right when clean and meant by the goal, (n,)."""
-        goal = self.sweep.threat.goal(self.sweep.task.test.y, self.sweep.task.classes)
+        goal = self.sweep.threat.goal(self.sweep.samples.y, self.sweep.task.classes)
         return np.asarray(goal.eligible.numpy() & self.outcomes.correct)
 
     @property
@@ -85,13 +85,13 @@ class FinishedSweep:
     def first(self, chosen: NDArray[np.bool_], limit: int = LIMIT) -> Tensor:
         """Up to `limit` rows of the chosen samples, the same ones in any order of the split."""
         rows = torch.from_numpy(np.flatnonzero(chosen))
-        draw = self.rng.fold_in("subset").uniform(self.sweep.task.test.ids[rows], ())
+        draw = self.rng.fold_in("subset").uniform(self.sweep.samples.ids[rows], ())
         return rows[draw.argsort()[:limit]]
 
     def batches(self, rows: Tensor) -> Iterator[Samples]:
         """The samples of `rows` in chunks, on the sweep's device."""
         for piece in chunks(rows, self.sweep.task.shape):
-            yield self.sweep.task.test[piece].to(self.sweep.device)
+            yield self.sweep.samples[piece].to(self.sweep.device)
 
     def trial(self, batch: Batch, victim: Victim | None = None) -> Trial:
         """A fresh trial of the sweep's victim, or of another one, in its threat at the eps looked at, all lent."""

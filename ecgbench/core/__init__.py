@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ecgbench.core.precision import MixedPrecision, Precision
     from ecgbench.core.progress import Checkpoint, Epoch, Note, State
     from ecgbench.core.random import RandomStream
+    from ecgbench.core.signals import ByteSignals, Signals
     from ecgbench.core.threat import Ball, Goal, Threat
     from ecgbench.core.training import Hook, Schedule, balanced_accuracy, train
     from ecgbench.core.trial import Loss, Trial, ValueAndGrad
@@ -37,6 +38,7 @@ __all__ = [
     "Attack",
     "Ball",
     "Batch",
+    "ByteSignals",
     "Checkpoint",
     "ContractError",
     "DataError",
@@ -60,6 +62,7 @@ __all__ = [
     "Remote",
     "Samples",
     "Schedule",
+    "Signals",
     "State",
     "StepState",
     "StoreError",
@@ -101,10 +104,11 @@ _MODULES = {
     "interfaces": ("Attack", "Dataset", "Defaults", "Defense", "Determinism", "Model", "delta_of"),
     "iteration": ("StepState", "iterate", "run_sequentially"),
     "losses": ("cross_entropy", "dlr", "margin", "pair_margin"),
+    "norms": ("Norm",),
     "precision": ("MixedPrecision", "Precision"),
     "progress": ("Checkpoint", "Epoch", "Note", "State"),
     "random": ("RandomStream",),
-    "norms": ("Norm",),
+    "signals": ("ByteSignals", "Signals"),
     "threat": ("Ball", "Goal", "Threat"),
     "training": ("Hook", "Schedule", "balanced_accuracy", "train"),
     "trial": ("Loss", "Trial", "ValueAndGrad"),

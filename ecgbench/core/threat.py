@@ -50,7 +50,8 @@ class Threat(Parameterised):
         elif self.unit != "native":
             unit = 1 / batch.scale.view_as(radius)
             radius = radius * unit
-        mask = batch.mask if self.mask and not bool(batch.mask.all()) else None
+        mask = batch.mask if self.mask else batch.present
+        mask = None if mask is None or bool(mask.all()) else mask
         bounds = bounds if self.bounds else None
         return Ball.around(NORMS[self.norm], batch.x, radius, mask=mask, unit=unit, bounds=bounds, sides=sides)
 

@@ -1,4 +1,4 @@
-"""The one training loop: tensors in memory, batches by index arithmetic, resumable after every epoch."""
+"""The one training loop: batches by row numbers, resumable after every epoch."""
 
 from __future__ import annotations
 
@@ -106,8 +106,7 @@ def train(
     where the loss is not finite.
     """
     device = next(module.parameters()).device
-    train_on = task.train.to(device)
-    samples = Batch(train_on.x, train_on.y, train_on.mask, train_on.ids, train_on.scale)
+    samples = task.train.to(device).unweighted()
     run = _Run(
         module,
         schedule,
@@ -143,7 +142,7 @@ def _epoch(run: _Run, samples: Batch, loss: TrainingLoss, rng: RandomStream) -> 
     for number, hook in enumerate(run.hooks):
         hook.begin_epoch(run.epoch, rng.fold_in("hook", number))
     run.module.train()
-    total = torch.zeros((), device=samples.x.device)
+    total = torch.zeros((), device=samples.y.device)
     for step, rows in enumerate(order.split(run.schedule.batch)):
         value = loss(run.module, samples[rows], rng.fold_in("step", step))
         run.optimizer.zero_grad()
@@ -180,7 +179,8 @@ def recalibrate_batchnorm(module: Module, samples: Batch, rng: RandomStream) -> 
             norm.train()
             norm.momentum = 1.0
         for number, piece in enumerate(pieces):
-            victim.logits(samples.x[piece], samples[piece], rng.fold_in("draw", number))
+            batch = samples[piece]
+            victim.logits(batch.x, batch, rng.fold_in("draw", number))
             for norm, sums in zip(norms, found, strict=True):
                 for value, total in zip(_statistics(norm), sums, strict=True):
                     total.add_(value / len(pieces))
@@ -220,10 +220,9 @@ def epoch_order(y: Tensor, balanced: bool, rng: RandomStream) -> Tensor:
 def balanced_accuracy(module: Module, samples: Samples, rng: RandomStream) -> float:
     """Mean recall over the classes present."""
     with evaluating(module) as victim:
-        parts = [
-            victim.predict(samples.x[rows], samples[rows], rng)
-            for rows in chunks(torch.arange(len(samples), device=samples.y.device), tuple(samples.x.shape[1:]))
-        ]
+        rows = torch.arange(len(samples), device=samples.y.device)
+        batches = (samples[piece] for piece in chunks(rows, tuple(samples.x.shape[1:])))
+        parts = [victim.predict(batch.x, batch, rng) for batch in batches]
     right = torch.cat(parts) == samples.y
     return float(torch.stack([right[samples.y == label].double().mean() for label in samples.y.unique()]).mean())
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ecgbench.core.data import Samples, Task
+from ecgbench.core.data import Samples, Split, Task
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.threat import Ball, Threat
 from ecgbench.core.victim import chunks
@@ -18,17 +18,18 @@ from ecgbench.core.victim import chunks
 ROUNDING = 0.01  # of eps: by how much rounding x + delta to float32 may change the size of delta
 
 
-def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float]) -> None:
-    """Raises EcgbenchError where the threat does not fit the task, leaves no test sample to attack, or has an eps
-    that float32 cannot add to the signals. `epsilons` ascend, in the unit of the threat.
+def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float], split: Split = "test") -> None:
+    """Raises EcgbenchError where the threat does not fit the task, leaves no sample of the split to attack, or has an
+    eps that float32 cannot add to the signals. `epsilons` ascend, in the unit of the threat.
     """
     threat.check(task.physical, task.classes)
-    meant = threat.goal(task.test.y, task.classes).eligible.nonzero().squeeze(1)
+    samples = task.samples(split)
+    meant = threat.goal(samples.y, task.classes).eligible.nonzero().squeeze(1)
     if not len(meant):
-        raise EcgbenchError(_nobody(threat, len(task.test)))
+        raise EcgbenchError(_nobody(threat, len(samples), split))
     free, coarsest, worst = False, 0.0, 0
     for rows in chunks(meant, task.shape):
-        batch = task.test[rows]
+        batch = samples[rows]
         smallest, largest = (threat.ball(batch, eps, task.bounds) for eps in (epsilons[0], epsilons[-1]))
         _check_sizes(smallest, batch, epsilons[0])
         _check_sizes(largest, batch, epsilons[-1])
@@ -39,16 +40,16 @@ def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float]) -> Non
     if not free:
         raise EcgbenchError("mask and bounds leave no value of any sample to change; expected a mask with some True.")
     if coarsest > ROUNDING:
-        raise EcgbenchError(_too_fine(task.test, worst, epsilons[0], coarsest))
+        raise EcgbenchError(_too_fine(samples[worst : worst + 1], epsilons[0], coarsest))
 
 
-def _nobody(threat: Threat, n: int) -> str:
+def _nobody(threat: Threat, n: int, split: Split) -> str:
     if threat.target is None or not n:
-        return f"the test split has {n} samples to attack; expected at least one."
+        return f"the {split} split has {n} samples to attack; expected at least one."
     if threat.source_classes:
         named = " or ".join(threat.source_classes)
-        return f"none of the {n} test samples is of class {named}; expected source classes that occur."
-    return f"all {n} test samples are of the target class {threat.target}; expected a target that others can reach."
+        return f"none of the {n} {split} samples is of class {named}; expected source classes that occur."
+    return f"all {n} {split} samples are of the target class {threat.target}; expected a target that others can reach."
 
 
 def _check_sizes(ball: Ball, batch: Samples, eps: float) -> None:
@@ -69,10 +70,10 @@ def _rounding(x: Tensor, ball: Ball) -> Tensor:
     return step if ball.mask is None else torch.where(ball.mask, step, 0.0)
 
 
-def _too_fine(samples: Samples, row: int, eps: float, share: float) -> str:
+def _too_fine(one: Samples, eps: float, share: float) -> str:
     least = 1.05 * eps * share / ROUNDING  # two digits of it are never too few
     return (
-        f"eps {eps:g} is too small for float32: on sample {int(samples.ids[row])}, whose values reach "
-        f"{float(samples.x[row].abs().amax()):g}, rounding changes a perturbation by {share:.0%} of it; expected eps "
+        f"eps {eps:g} is too small for float32: on sample {int(one.ids)}, whose values reach "
+        f"{float(one.x.abs().amax()):g}, rounding changes a perturbation by {share:.0%} of it; expected eps "
         f"of {least:.2g} or more, or signals of smaller numbers."
     )

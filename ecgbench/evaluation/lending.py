@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Batch, Samples, Task
+from ecgbench.core.signals import Signals
 from ecgbench.core.threat import Ball, Goal
 from ecgbench.core.victim import Victim
 from ecgbench.evaluation.guard import blame
@@ -45,10 +46,13 @@ def unwritten(who: object, parts: Iterable[tuple[str, Tensor]]) -> Iterator[None
 
 
 def tensors(part: Task | Batch | Ball | Goal, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a task, of rows, of a ball or of a goal, by name."""
+    """The tensors of a task, of rows, of a ball or of a goal, by name.
+
+    Signals that are decoded on access are none: what is read is a copy, what it is read from cannot be written.
+    """
     for field in fields(part):
         value = getattr(part, field.name)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and not value.is_meta:
             yield f"{name}{field.name}", value
         elif isinstance(value, Samples):
             yield from tensors(value, f"{field.name} ")
@@ -135,14 +139,23 @@ def batch_change(now: Batch, before: Batch) -> str | None:
     """The first difference between two batches, split or not, or a gradient left on one of their tensors."""
     for field in fields(before):
         value, earlier = getattr(now, field.name), getattr(before, field.name)
-        if value is None or earlier is None:
-            if value is not earlier:
+        if not isinstance(value, Tensor) or not isinstance(earlier, Tensor):
+            if value is not earlier and not (field.name == "signals" and _same_signals(value, earlier)):
                 return f"another {field.name}"
+        elif value.is_meta and earlier.is_meta:
+            continue
         elif not same(value, earlier):
             return f"another {field.name}"
         elif value.requires_grad or value.grad is not None:
             return f"a gradient asked of {field.name}"
     return None
+
+
+def _same_signals(now: Signals | None, before: Signals | None) -> bool:
+    """Whether both decode to the same values, compared one sample after the other."""
+    if now is None or before is None or now.shape != before.shape or now.span != before.span:
+        return False
+    return all(same(now.read(row), before.read(row)) for row in torch.arange(now.shape[0]).split(1))
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -72,10 +72,11 @@ def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int
     `outcomes` are the sweep's own: a sample that was adversarial at a smaller eps is attacked at that one. Raises
     ContractError where a perturbation breaks the threat.
     """
-    test, deciding = sweep.task.test, _deciding(sweep, outcomes, sweep.epsilons.index(headline))
+    test, deciding = sweep.samples, _deciding(sweep, outcomes, sweep.epsilons.index(headline))
     by_id = test.ids.argsort(stable=True)
     rows = by_id[deciding[by_id] >= 0][:n]
-    batch, at, delta = test[rows], deciding[rows], torch.zeros_like(test.x[rows])
+    batch, at = test[rows], deciding[rows]
+    delta = torch.zeros_like(batch.x)
     for position in at.unique().tolist():
         for piece in chunks((at == position).nonzero().squeeze(1), sweep.task.shape):
             delta[piece] = _attacked(sweep, rows[piece], position).cpu()
@@ -92,7 +93,7 @@ def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int
 
 def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
     """Position of the eps whose perturbation decides at the headline eps, (n,); -1 for samples not attacked."""
-    test, fallen = sweep.task.test, torch.from_numpy(outcomes.fallen[: headline + 1])
+    test, fallen = sweep.samples, torch.from_numpy(outcomes.fallen[: headline + 1])
     met = sweep.threat.goal(test.y, sweep.task.classes).eligible
     if sweep.protocol.clean_wrong == "wrong":
         met = met & torch.from_numpy(outcomes.correct)
@@ -104,7 +105,7 @@ def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
 
 def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     """What the attack makes of these rows, as in the sweep at this position of the grid: (n, *shape)."""
-    batch = sweep.task.test[rows].to(sweep.device)
+    batch = sweep.samples[rows].to(sweep.device)
     delta = sweep.perturb(batch, sweep.epsilons[-1 if sweep.attack.minimal else position]).delta
     if sweep.attack.minimal:
         delta = sweep.threat.ball(batch, sweep.epsilons[position], sweep.task.bounds).project(delta)

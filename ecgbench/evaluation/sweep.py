@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgbench.core.data import Batch, Task
+from ecgbench.core.data import Batch, Samples, Split, Task
 from ecgbench.core.errors import ContractError, EcgbenchError
 from ecgbench.core.interfaces import Attack, delta_of
 from ecgbench.core.parameters import Parameterised
@@ -57,8 +57,9 @@ STANDARD = Protocol()
 class Sweep:
     """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
 
-    `surrogate` is the second victim of an attack that asked for one. `labels` are further copies of the test labels in
-    memory. The attack is lent copies of everything; what it returns is judged on `task` and `victim` alone.
+    `surrogate` is the second victim of an attack that asked for one. `split` is attacked: "val" to choose by, so that
+    what is reported on "test" saw no choice. `labels` are further copies of its labels in memory. The attack is lent
+    copies of everything; what it returns is judged on `task` and `victim` alone.
     """
 
     attack: Attack
@@ -71,6 +72,12 @@ class Sweep:
     surrogate: Victim | None = None
     device: str = "cpu"
     labels: tuple[Tensor, ...] = ()
+    split: Split = "test"
+
+    @property
+    def samples(self) -> Samples:
+        """The samples that are attacked."""
+        return self.task.samples(self.split)
 
     @cached_property
     def lent(self) -> Victim:
@@ -83,16 +90,16 @@ class Sweep:
         return None if self.surrogate is None else lent(self.surrogate)
 
     def run(self, checkpoint: Checkpoint) -> Outcomes:
-        """Attack the task's test split; a killed sweep goes on after its last finished chunk.
+        """Attack the samples; a killed sweep goes on after its last finished chunk.
 
         Raises EcgbenchError for a grid or threat that cannot be, ContractError where a perturbation breaks
         the threat or a prediction is not finite.
         """
         check_grid(self.epsilons)
-        check_feasible(self.threat, self.task, self.epsilons)
+        check_feasible(self.threat, self.task, self.epsilons, self.split)
         clean = self._clean()
-        goal = self.threat.goal(self.task.test.y, self.task.classes)
-        right = clean == self.task.test.y
+        goal = self.threat.goal(self.samples.y, self.task.classes)
+        right = clean == self.samples.y
         open_rows = goal.eligible & right if self.protocol.clean_wrong == "wrong" else goal.eligible
         table = _Table.resumed(checkpoint.load()) or _Table.begun(clean, len(self.epsilons))
         if self.attack.minimal:
@@ -172,7 +179,7 @@ class Sweep:
             raise ContractError(self.attack, AS_LENT, change)
 
     def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
-        batch = self.task.test[rows].to(self.device)
+        batch = self.samples[rows].to(self.device)
         answer = self.perturb(batch, self.epsilons[position])
         table.note(position, rows, answer.trial)
         ball, delta = answer.ball, answer.delta
@@ -193,7 +200,7 @@ class Sweep:
         table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
 
     def _clean(self) -> Tensor:
-        samples = self.task.test
+        samples = self.samples
         pieces = chunks(torch.arange(len(samples)), self.task.shape)
         batches = (samples[piece].to(self.device) for piece in pieces)
         return torch.cat([self.predicted(batch, batch.x, "clean").cpu() for batch in batches])
@@ -203,7 +210,7 @@ class Sweep:
 
         Raises ContractError where an answer is not finite, or the module changes a setting of torch.
         """
-        with guarded(self.victim.name), unlabelled(self.task.test.y, batch.y, *self.labels):
+        with guarded(self.victim.name), unlabelled(self.samples.y, batch.y, *self.labels):
             answers = self.victim.answers(x, batch, self.rng.fold_in(purpose))
         predicted = predicted_classes(answers, batch.y, goal)
         if bool((predicted < 0).any()):
@@ -212,7 +219,7 @@ class Sweep:
         return predicted
 
     def _outcomes(self, table: _Table, clean: Tensor) -> Outcomes:
-        test = self.task.test
+        test = self.samples
         group = torch.full_like(test.ids, -1) if test.group is None else test.group
         return Outcomes(
             epsilons=np.array(self.epsilons, dtype=np.float64),
