@@ -17,12 +17,14 @@ from torch.nn import BatchNorm1d, Dropout, Flatten, Module, Sequential, Softmax
 from torch.nn import Linear as Layer
 
 import ecgbench as package
+from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import DataError, EcgbenchError
 from ecgbench.core.progress import Epoch, Progress, Started, SweepProgress
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.results.record import Record
 from ecgbench_plugins.attacks.pgd import PGD
+from ecgbench_plugins.datasets.synthetic_beats import SyntheticBeats
 from tests.command_line import BEATS, TINY, ecgbench, environment
 from tests.problems import Linear, linear_problem, random_mlp, reach, size_for
 
@@ -130,6 +132,18 @@ def test_a_cell_whose_threat_cannot_be_carried_out_fails_before_anything_is_trai
         (record,) = package.run(**{**grid, "threat": threat, "eps": 1e-9}, store=tmp_path)
         assert record.status == "failed" and reason in str(record.error)
     assert not list(tmp_path.glob("store/victims/*"))
+
+
+def test_a_run_on_the_validation_split_is_a_row_of_its_own(tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"model": "linear", "defense": "none[epochs=1]", "attack": "fgsm", "dataset": BEATS}
+    (val,), (test,) = (
+        package.run(**grid, eps=0.01, store=tmp_path, protocol=f"standard[split={split}]") for split in ("val", "test")
+    )
+    task = SyntheticBeats(beats=200).load(DataRoot())
+    for record, samples in ((val, task.val), (test, task.test)):
+        assert record.status == "ok" and sum(record.counts.values()) == len(samples)
+    assert (val.protocol, test.protocol) == ("standard[split=val]", "standard") and val.key != test.key
+    assert len(list(tmp_path.glob("store/victims/*"))) == 1
 
 
 NAMES = """

@@ -127,9 +127,8 @@ class Samples(Batch):
         numbers = torch.arange(len(self))[rows if isinstance(rows, slice) else rows.cpu()]
         x = self.signals.read(numbers) if len(numbers) else torch.zeros(0, *self.x.shape[1:])
         if x.shape != (len(numbers), *self.x.shape[1:]) or x.dtype != torch.float32:
-            raise DataError(
-                f"signals of {tuple(x.shape)} {x.dtype} were read; expected {(len(numbers), *self.x.shape[1:])} float32."
-            )
+            expected = (len(numbers), *self.x.shape[1:])
+            raise DataError(f"signals of {tuple(x.shape)} {x.dtype} were read; expected {expected} float32.")
         return replace(self._others(numbers), x=x.to(self.y.device), signals=None)
 
     def select(self, rows: Tensor) -> Self:
@@ -286,7 +285,7 @@ class Task:
             rows = rows[of.ids[rows].argsort(stable=True)]
             place[rows] = (torch.arange(len(rows), dtype=torch.float64) + 0.5) / len(rows)
         chosen = of.select(place.argsort(stable=True)[:n].sort().values)
-        return replace(self, val=chosen) if split == "val" else replace(self, test=chosen)
+        return self._with(split, chosen)
 
     def some_of_each(self, n: int, split: Split = "test") -> Task:
         """The task with at most `n` samples of each class in `split`, drawn by ids, each counted once; itself for 0."""
@@ -298,5 +297,7 @@ class Task:
         few = of.select(torch.cat(drawn).sort().values)
         few = replace(few, weight=torch.ones(len(few)))
         weighting = f"at most {n} samples of each class count, drawn by their ids, each once"
-        parts = {"val": few} if split == "val" else {"test": few}
-        return replace(self, **parts, weighting=weighting)
+        return replace(self._with(split, few), weighting=weighting)
+
+    def _with(self, split: Split, samples: Samples) -> Task:
+        return replace(self, val=samples) if split == "val" else replace(self, test=samples)

@@ -36,14 +36,15 @@ class Protocol(Parameterised):
     `success`: a sample counts as adversarial at the "first" adversarial iterate, or only if the "last" one is
     adversarial. `sweep`: "growing" attacks only what remains robust at the smaller eps; "independent" attacks all at
     every eps. `clean_wrong`: samples wrong when clean are "wrong", unattacked, or "attacked" like any other.
-    `per_class` counts at most so many test samples of each class, drawn by id, each once; 0 counts the test split as it
-    is.
+    `per_class` counts at most so many samples of each class, drawn by id, each once; 0 counts the split as it is.
+    `split` is attacked: "val" to choose by, so that what is reported on "test" saw no choice.
     """
 
     success: Literal["first", "last"] = "first"
     sweep: Literal["growing", "independent"] = "growing"
     clean_wrong: Literal["wrong", "attacked"] = "wrong"
     per_class: int = 0
+    split: Split = "test"
 
     def __post_init__(self) -> None:
         if self.per_class < 0:
@@ -57,9 +58,9 @@ STANDARD = Protocol()
 class Sweep:
     """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
 
-    `surrogate` is the second victim of an attack that asked for one. `split` is attacked: "val" to choose by, so that
-    what is reported on "test" saw no choice. `labels` are further copies of its labels in memory. The attack is lent
-    copies of everything; what it returns is judged on `task` and `victim` alone.
+    `surrogate` is the second victim of an attack that asked for one. `labels` are further copies, in memory, of the
+    labels of the attacked split. The attack is lent copies of everything; what it returns is judged on `task` and
+    `victim` alone.
     """
 
     attack: Attack
@@ -72,12 +73,11 @@ class Sweep:
     surrogate: Victim | None = None
     device: str = "cpu"
     labels: tuple[Tensor, ...] = ()
-    split: Split = "test"
 
     @property
     def samples(self) -> Samples:
-        """The samples that are attacked."""
-        return self.task.samples(self.split)
+        """The split that is attacked."""
+        return self.task.samples(self.protocol.split)
 
     @cached_property
     def lent(self) -> Victim:
@@ -90,13 +90,13 @@ class Sweep:
         return None if self.surrogate is None else lent(self.surrogate)
 
     def run(self, checkpoint: Checkpoint) -> Outcomes:
-        """Attack the samples; a killed sweep goes on after its last finished chunk.
+        """Attack the split; a killed sweep goes on after its last finished chunk.
 
         Raises EcgbenchError for a grid or threat that cannot be, ContractError where a perturbation breaks
         the threat or a prediction is not finite.
         """
         check_grid(self.epsilons)
-        check_feasible(self.threat, self.task, self.epsilons, self.split)
+        check_feasible(self.threat, self.task, self.epsilons, self.protocol.split)
         clean = self._clean()
         goal = self.threat.goal(self.samples.y, self.task.classes)
         right = clean == self.samples.y

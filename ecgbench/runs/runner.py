@@ -312,8 +312,9 @@ class Runner:
             yield
 
     def _met(self, cell: Cell) -> Task:
-        """The cell's task with the test samples that the attack meets."""
-        return self.recordings.task(cell.dataset).some_of_each(cell.protocol.per_class).limited(cell.limit)
+        """The cell's task with the samples that the attack meets."""
+        task, rules = self.recordings.task(cell.dataset), cell.protocol
+        return task.some_of_each(rules.per_class, rules.split).limited(cell.limit, rules.split)
 
     def _sweep(self, cell: Cell, victim: Victim) -> Sweep:
         surrogate = cell.attack.surrogate
@@ -327,7 +328,7 @@ class Runner:
             protocol=cell.protocol,
             surrogate=None if surrogate is None else self.victim(cell, surrogate).victim,
             device=self.device,
-            labels=(self.task(cell.dataset).test.y,),
+            labels=(self.task(cell.dataset).samples(cell.protocol.split).y,),
         )
 
     def _compare(self, record: Record) -> None:

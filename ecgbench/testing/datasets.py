@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +106,7 @@ def task(case: DatasetCase) -> str | None:
         return f"the classes {case.task.classes}"
     for part, samples in case.splits:
         samples.check()
-        if samples.x.device.type != "cpu":
+        if samples.y.device.type != "cpu" or samples.x.device.type != ("cpu" if samples.signals is None else "meta"):
             return f"{part} on {samples.x.device}"
         if tuple(samples.x.shape[1:]) != case.task.shape:
             return f"{part} samples of shape {tuple(samples.x.shape[1:])} and test samples of {case.task.shape}"
@@ -115,6 +116,31 @@ def task(case: DatasetCase) -> str | None:
 def contiguous(case: DatasetCase) -> str | None:
     """Signals that lie one after the other in memory."""
     return next((f"others in {part}" for part, samples in case.splits if not samples.x.is_contiguous()), None)
+
+
+def decoded(case: DatasetCase) -> str | None:
+    """Of signals that are decoded on access: the same values alone and beside others, read again whatever was written
+    into what was read; inside their span, 0 where padded, as long as the longest.
+    """
+    for part, samples in case.splits:
+        if samples.signals is None or samples.lengths is None:
+            continue
+        low, high = samples.signals.span
+        for rows in torch.arange(len(samples)).split(2):
+            x = samples.signals.read(rows)
+            kept = x.clone()
+            x.fill_(low)
+            if x.shape != (len(rows), *samples.x.shape[1:]) or x.dtype != torch.float32:
+                return f"{part} of shape {tuple(x.shape)} and type {x.dtype}"
+            if bool((kept < low).any()) or bool((kept > high).any()):
+                return f"values of {part} outside {(low, high)}"
+            again = torch.cat([samples.signals.read(row) for row in rows.flip(0).split(1)]).flip(0)
+            if not (torch.equal(again, kept) and torch.equal(samples.signals.read(rows), kept)):
+                return f"others in {part} when read again"
+            present = samples[rows].present
+            if present is not None and bool(kept[~present.expand_as(kept)].any()):
+                return f"values of {part} where it is padded"
+    return None
 
 
 def classes(case: DatasetCase) -> str | None:
@@ -210,7 +236,11 @@ def synthetic(case: DatasetCase) -> str | None:
 
 
 def _signals(samples: Samples) -> set[bytes]:
-    return {row.tobytes() for row in samples.x.flatten(1).numpy()}
+    """The bytes of every sample; of what is padded, a digest of the rest."""
+    if samples.lengths is None:
+        return {row.tobytes() for row in samples.x.flatten(1).numpy()}
+    rows = enumerate(samples.lengths.tolist())
+    return {sha256(samples[row : row + 1].x[0, :length].numpy().tobytes()).digest() for row, length in rows}
 
 
 DATASET_PROMISES: tuple[Promise[DatasetCase], ...] = tuple(
@@ -222,6 +252,7 @@ DATASET_PROMISES: tuple[Promise[DatasetCase], ...] = tuple(
         missing,
         task,
         contiguous,
+        decoded,
         classes,
         defaults,
         ids,

@@ -30,8 +30,8 @@ def test_rows_subset_every_field(rows: Tensor | slice) -> None:
     whole = samples(group=torch.arange(6) * 2, weight=torch.rand(6), ids=torch.arange(6) + 10, scale=torch.rand(6))
     part = whole[rows]
     assert isinstance(part, Samples)
-    for field in fields(whole):
-        assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[rows])
+    for name in ("x", "y", "mask", "ids", "scale", "group", "weight"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[rows])
 
 
 def test_a_split_without_groups_stays_without() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.dataroot import DataRoot
-from ecgbench.core.interfaces import Defaults
+from ecgbench.core.errors import ContractError
+from ecgbench.core.interfaces import Dataset, Defaults
+from ecgbench.core.signals import ByteSignals, Signals
 from ecgbench.core.threat import Threat
 from ecgbench.testing import check_dataset, small_task
 from tests.testing.honest import Blobs
@@ -151,6 +153,79 @@ class Pretending(Blobs):
 
     def load(self, root: DataRoot) -> Task:
         return replace(super().load(root), notes=())
+
+
+def in_bytes(split: Samples, signals: Callable[[Sequence[np.ndarray]], Signals]) -> Samples:
+    """The samples in 8 bits, each 1 or 2 rows long."""
+    scaled = ((split.x - split.x.min()) / (split.x.max() - split.x.min()) * 255).to(torch.uint8)
+    arrays = [row[: 1 + number % 2].numpy() for number, row in enumerate(scaled.expand(-1, 2, -1))]
+    for array in arrays:
+        array.flags.writeable = False
+    return Samples.of(signals(arrays), split.y, ids=split.ids, group=split.group)
+
+
+class Bytes(Blobs):
+    """Decoded on access, as it should be."""
+
+    signals: ClassVar[type[ByteSignals]] = ByteSignals
+
+    def load(self, root: DataRoot) -> Task:
+        task = small_task()
+        parts = (
+            in_bytes(part, lambda arrays: self.signals(arrays, (arrays[0].shape[1],), 2))
+            for part in (task.train, task.val, task.test)
+        )
+        names = ("train", "val", "test")
+        return replace(task, **dict(zip(names, parts, strict=True)), bounds=(0.0, 1.0))
+
+
+class Cached(ByteSignals):
+    """Gives away what it keeps."""
+
+    kept: ClassVar[dict[tuple[int, ...], Tensor]] = {}
+
+    def read(self, rows: Tensor) -> Tensor:
+        return self.kept.setdefault((id(self.arrays), *rows.tolist()), super().read(rows))
+
+
+class Blurred(ByteSignals):
+    """Depends on what else is read."""
+
+    def read(self, rows: Tensor) -> Tensor:
+        x = super().read(rows)
+        return (0.5 * x + 0.5 * x.mean(0)) * self.present(rows)
+
+    def present(self, rows: Tensor) -> Tensor:
+        return (torch.arange(2) < self.lengths[rows, None])[:, :, None]
+
+
+class Loud(ByteSignals):
+    def read(self, rows: Tensor) -> Tensor:
+        return 2 * super().read(rows)
+
+
+class Stuffed(ByteSignals):
+    """Pads with ones."""
+
+    def read(self, rows: Tensor) -> Tensor:
+        x = super().read(rows)
+        return torch.where((torch.arange(2) < self.lengths[rows, None])[:, :, None], x, 1.0)
+
+
+def of_bytes(signals: type[ByteSignals]) -> Dataset:
+    """`Bytes` whose signals are of this class."""
+    kind: type[Bytes] = type(signals.__name__, (Bytes,), {"signals": signals})
+    return kind()
+
+
+def test_signals_that_are_decoded_on_access_keep_every_promise() -> None:
+    check_dataset(Bytes())
+
+
+@pytest.mark.parametrize("signals", [Cached, Blurred, Loud, Stuffed])
+def test_signals_that_do_not_decode_alike_are_caught(signals: type[ByteSignals]) -> None:
+    with pytest.raises(ContractError, match="decoded"):
+        check_dataset(of_bytes(signals), expected={"value": "a class made in a function cannot be pickled"})
 
 
 @pytest.mark.parametrize(
