@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgbench.core.data import Batch, Samples, Split, Task
+from ecgbench.core.data import Batch, Samples, Task
 from ecgbench.core.errors import ContractError, EcgbenchError
 from ecgbench.core.interfaces import Attack, delta_of
 from ecgbench.core.parameters import Parameterised
@@ -44,7 +44,7 @@ class Protocol(Parameterised):
     sweep: Literal["growing", "independent"] = "growing"
     clean_wrong: Literal["wrong", "attacked"] = "wrong"
     per_class: int = 0
-    split: Split = "test"
+    split: Literal["val", "test"] = "test"
 
     def __post_init__(self) -> None:
         if self.per_class < 0:
