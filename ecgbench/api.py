@@ -121,7 +121,7 @@ def evaluate(
     (n, ...), broadcastable to x, is True where an attack may write; `group` (n,) the patient of each sample, a number
     or a name; `bounds` the valid range of x. `attack`, `threat` and `protocol` are selectors or values, also of classes
     that no plugin offers. `headline` is the one of `epsilons` that the checks look at, the largest by default; `audit`
-    makes the costly checks, too, but for those that need an undefended twin. `device` is where it is done: by default
+    makes the costly checks, too, but for those that need an undefended victim. `device` is where it is done: by default
     where the module is. Scores are plain: every sample counts once.
 
     Raises EcgbenchError for bad input, before anything runs, and for a module or attack that fails.

@@ -18,6 +18,16 @@ from torch import Tensor
 
 from ecgbench.checks.binarization import binarization_test
 from ecgbench.checks.cheap import differentiable, not_applicable
+from ecgbench.checks.flags import (
+    BATCHDEP,
+    BLACKBOX,
+    LOSSSAT,
+    MASKEDGRAD,
+    NOTCONV,
+    TARGETED,
+    TRANSFER,
+    UNBOUNDED,
+)
 from ecgbench.checks.probe import EFFECT, Check, FinishedSweep, ascent
 from ecgbench.core.data import Batch
 from ecgbench.core.iteration import run_sequentially
@@ -40,34 +50,34 @@ COUPLED = 1e-4  # largest change of a logit by company, of the largest logit (Cr
 
 @dataclass(frozen=True)
 class Audit:
-    """A finished sweep and its outcomes at the eps that decides, `headline`, tried by stronger and stranger means.
+    """A finished sweep and its outcomes at the eps that decides, `headline`, tried by stronger and by other means.
 
-    `twin` is an undefended victim of the same model, data and seed; None if there is none.
+    `undefended` is a victim of the same model, data and seed without a defense; None if there is none.
     """
 
     sweep: Sweep
     outcomes: Outcomes
     headline: float
-    twin: Victim | None = None
+    undefended: Victim | None = None
 
     def run(self) -> tuple[Check, ...]:
         """Every costly check, in a fixed order."""
-        return tuple(_costly(FinishedSweep(self.sweep, self.outcomes, self.headline), self.twin))
+        return tuple(_costly(FinishedSweep(self.sweep, self.outcomes, self.headline), self.undefended))
 
 
-def _costly(finished: FinishedSweep, twin: Victim | None) -> Iterator[Check]:
+def _costly(finished: FinishedSweep, undefended: Victim | None) -> Iterator[Check]:
     yield _coupled(finished)
     if differentiable(finished, finished.sweep.victim):
         yield from _by_gradient(finished)
     else:
-        yield from map(not_applicable, ("MASKEDGRAD", "UNBOUNDED", "LOSSSAT", "TARGETED"))
+        yield from map(not_applicable, (MASKEDGRAD, UNBOUNDED, LOSSSAT, TARGETED))
     again = partial(_again, finished)
-    yield finished.effect_of("NOTCONV", again, "the attack again, with twice the steps, from another start", ROWS)
-    yield finished.effect_of("BB>WB", _black_box, "a walk by signs of score differences, on robust samples", FEW)
-    if twin is not None and differentiable(finished, twin):
-        transferred = partial(_transferred, finished, twin)
+    yield finished.effect_of(NOTCONV, again, "the attack again, with twice the steps, from another start", ROWS)
+    yield finished.effect_of(BLACKBOX, _black_box, "a walk by signs of score differences, on robust samples", FEW)
+    if undefended is not None and differentiable(finished, undefended):
+        transferred = partial(_transferred, finished, undefended)
         yield finished.effect_of(
-            "TRANSFER", transferred, "perturbations of the undefended twin, on robust samples", ROWS
+            TRANSFER, transferred, "perturbations made on an undefended victim, on robust samples", ROWS
         )
     yield binarization_test(finished)
 
@@ -76,23 +86,23 @@ def _by_gradient(finished: FinishedSweep) -> Iterator[Check]:
     yield _masked(finished)
     yield _unbounded(finished)
     yield finished.effect_of(
-        "LOSSSAT", _saturated, f"margins, where the cross-entropy is flat or a gap over {GAP:g}", ROWS
+        LOSSSAT, _saturated, f"margins, where the cross-entropy is flat or a gap over {GAP:g}", ROWS
     )
     note = "100 steps toward every other class from a random point, on robust samples"
-    yield finished.effect_of("TARGETED", _targeted, note, ROWS)
+    yield finished.effect_of(TARGETED, _targeted, note, ROWS)
 
 
 def _coupled(finished: FinishedSweep) -> Check:
     """A sample's logits in a batch and in a pair (our own); draws belong to the sample and are the same in both."""
     batch = next(finished.batches(finished.first(finished.outcomes.correct, 32)), None)
     if batch is None:
-        return Check("BATCHDEP", False, 0.0, COUPLED, "not asked: nobody is right")
+        return Check(BATCHDEP.code, False, 0.0, COUPLED, "not asked: nobody is right")
     pairs = torch.arange(len(batch), device=batch.x.device).tensor_split(max(1, len(batch) // 2))
     with torch.no_grad():
         together = finished.logits(batch)
         apart = torch.cat([finished.logits(batch[pair]) for pair in pairs])
     moved = float((together - apart).abs().amax() / together.abs().amax().clamp_min(1e-12))
-    return Check("BATCHDEP", moved > COUPLED, moved, COUPLED, "largest change of a logit by other samples of a batch")
+    return Check.by_effect(BATCHDEP, moved, COUPLED, "largest change of a logit by other samples of a batch")
 
 
 def _masked(finished: FinishedSweep) -> Check:
@@ -107,7 +117,7 @@ def _masked(finished: FinishedSweep) -> Check:
         places = (torch.cat([_agreement(finished, batch, inside) for batch in batches]) for inside in (False, True))
         cosines += [float(cosine.median()) for cosine in places]
     note = "1 - median cosine of gradient and finite differences of the margin, in random directions, on robust samples"
-    return Check("MASKEDGRAD", 1 - min(cosines) > 1 - AGREE, 1 - min(cosines), 1 - AGREE, note)
+    return Check.by_effect(MASKEDGRAD, 1 - min(cosines), 1 - AGREE, note)
 
 
 def _agreement(finished: FinishedSweep, batch: Batch, inside: bool, lengths: tuple[float, ...] = (0.1, 0.01)) -> Tensor:
@@ -161,7 +171,7 @@ def _unbounded(finished: FinishedSweep) -> Check:
         left += float(batch.weight[~trial.is_adversarial].sum())
         met += float(batch.weight.sum())
     share = left / met * finished.robust_share if met else 0.0
-    return Check("UNBOUNDED", share > EFFECT, share, EFFECT, "share robust when eps is the range of the data")
+    return Check.by_effect(UNBOUNDED, share, EFFECT, "share robust when eps is the range of the data")
 
 
 def _saturated(trial: Trial, rng: RandomStream) -> None:
@@ -219,10 +229,10 @@ def _black_box(trial: Trial, rng: RandomStream, steps: int = 20, pairs: int = 64
         here.submit(delta[rows])
 
 
-def _transferred(finished: FinishedSweep, twin: Victim, trial: Trial, rng: RandomStream) -> None:
+def _transferred(finished: FinishedSweep, undefended: Victim, trial: Trial, rng: RandomStream) -> None:
     """Gradients of a victim that hides none (Papernot et al. 2016; Tramer et al. 2020), run to their end."""
-    source = finished.trial(trial.batch, twin)
+    surrogate = finished.trial(trial.batch, undefended)
     start = torch.zeros_like(trial.batch.x)
-    trial.submit(ascent(replace(source, watch="never"), margin, 40, 0.1))
-    _toward_all(source, start, 40, 0.1)
-    trial.remaining().submit(source.best(start)[~trial.is_adversarial])
+    trial.submit(ascent(replace(surrogate, watch="never"), margin, 40, 0.1))
+    _toward_all(surrogate, start, 40, 0.1)
+    trial.remaining().submit(surrogate.best(start)[~trial.is_adversarial])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ecgbench.checks.flags import ACTIVE_TEST
 from ecgbench.checks.probe import Check, FinishedSweep
 from ecgbench.core.data import Batch
 from ecgbench.core.random import RandomStream
@@ -28,20 +29,20 @@ LEAD = 2.0  # what the logits of all other classes lie below the lower of the tw
 
 def binarization_test(finished: FinishedSweep) -> Check:
     """Adversarial examples that are known to be there, one a sample: the attack must find them."""
-    attack, found, planted = finished.sweep.attack, 0, 0
+    attack, found, known = finished.sweep.attack, 0, 0
     if attack.surrogate is not None:
-        return Check("ACTIVE-TEST", False, 0.0, 1 - FOUND, "not asked: the attack works on a second victim")
+        return Check(ACTIVE_TEST.code, False, 0.0, 1 - FOUND, "not asked: the attack works on a second victim")
     for batch in finished.batches(finished.first(finished.attacked, FEW)):
         trial = finished.trial(batch)
         readouts = fit_readouts(finished.sweep.victim, batch, trial.ball, finished.rng.fold_in("plant"))
-        known = trial[readouts.valid.nonzero().squeeze(1)]
-        if len(known):
-            binarized = _binarized_trial(finished, known, readouts[readouts.valid])
+        valid = trial[readouts.valid.nonzero().squeeze(1)]
+        if len(valid):
+            binarized = _binarized_trial(finished, valid, readouts[readouts.valid])
             binarized.submit(finished.sweep.ask(attack, binarized, finished.rng.fold_in("active")))
-            found, planted = found + int(binarized.is_adversarial.sum()), planted + len(known)
-    missed = 1 - found / planted if planted else 0.0
-    note = f"share missed of {planted} planted adversarial examples"
-    return Check("ACTIVE-TEST", missed > 1 - FOUND, missed, 1 - FOUND, note)
+            found, known = found + int(binarized.is_adversarial.sum()), known + len(valid)
+    missed = 1 - found / known if known else 0.0
+    note = f"share missed of {known} known adversarial examples"
+    return Check.by_effect(ACTIVE_TEST, missed, 1 - FOUND, note)
 
 
 def _binarized_trial(finished: FinishedSweep, known: Trial, readouts: Readouts) -> Trial:

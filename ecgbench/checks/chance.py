@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbench.checks.flags import CHANCE, ONECLASS
 from ecgbench.checks.probe import Check
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.uncertainty import TAILS, Resamples, check
 
-OF_CLEAN = frozenset({"ONECLASS", "CHANCE"})
+OF_CLEAN = frozenset({ONECLASS.code, CHANCE.code})
 """Checks of the clean predictions: a victim that raises one never ranks above one that raises none."""
 DRAWS, SEED = 1000, 0
 
@@ -30,8 +31,8 @@ def verdict(outcomes: Outcomes) -> tuple[Check, ...]:
     share, gain = _largest_share(outcomes), _least_gain(outcomes)
     one = len(np.unique(outcomes.clean)) == 1
     return (
-        Check("ONECLASS", one, share, 1.0, "share of clean samples that get the commonest answer"),
-        Check("CHANCE", gain <= 0, gain, 0.0, "lower end of clean balanced accuracy less that of a constant answer"),
+        Check(ONECLASS.code, one, share, 1.0, "share of clean samples that get the commonest answer"),
+        Check(CHANCE.code, gain <= 0, gain, 0.0, "lower end of clean balanced accuracy less that of a constant answer"),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ecgbench.checks.chance import verdict
+from ecgbench.checks.flags import DYNAMIC, GRAD, LOSS, NOISE, NOOP, PROB, RANDOM, STATE, STEP, Flag
 from ecgbench.checks.probe import EFFECT, EOT, Check, FinishedSweep, ascent
 from ecgbench.core.fingerprint import fingerprint
 from ecgbench.core.losses import cross_entropy, margin
@@ -25,7 +26,7 @@ from ecgbench.evaluation.sweep import Sweep
 
 __all__ = ["CheapChecks", "Check", "differentiable", "not_applicable"]
 
-STEPS, STEP = 20, 0.25
+STEPS, LENGTH = 20, 0.25  # of eps
 DRAWS = 20
 SAME = 1e-4  # of the largest logit (Croce and Hein 2020, appendix)
 
@@ -47,14 +48,14 @@ def _cheap(finished: FinishedSweep) -> Iterator[Check]:
     yield from verdict(finished.outcomes)
     yield from _function(finished)
     smooth = differentiable(finished, finished.sweep.victim)
-    yield _gradients(finished) if smooth else Check("GRAD", True, 1.0, 0.0, "the victim gives no gradient at all")
+    yield _gradients(finished) if smooth else Check(GRAD.code, True, 1.0, 0.0, "the victim gives no gradient at all")
     yield _noop(finished)
-    yield finished.effect_of("NOISE", _random_points, f"best of {DRAWS} random points of the ball, on robust samples")
+    yield finished.effect_of(NOISE, _random_points, f"best of {DRAWS} random points of the ball, on robust samples")
     if not smooth:
-        yield from map(not_applicable, ("LOSS", "STEP"))
+        yield from map(not_applicable, (LOSS, STEP))
         return
     note = f"{STEPS} steps on the margin from the clean sample, on robust samples"
-    yield finished.effect_of("LOSS", lambda trial, _: ascent(trial, margin, STEPS, STEP), note)
+    yield finished.effect_of(LOSS, lambda trial, _: ascent(trial, margin, STEPS, LENGTH), note)
     yield _steps(finished)
 
 
@@ -69,9 +70,9 @@ def differentiable(finished: FinishedSweep, victim: Victim) -> bool:
     return logits.requires_grad and torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is not None
 
 
-def not_applicable(code: str) -> Check:
+def not_applicable(flag: Flag) -> Check:
     """A check that needs a gradient where there is none."""
-    return Check(code, False, 0.0, EFFECT, "not asked: the victim gives no gradient")
+    return Check(flag.code, False, 0.0, EFFECT, "not asked: the victim gives no gradient")
 
 
 def _function(finished: FinishedSweep) -> Iterator[Check]:
@@ -87,11 +88,11 @@ def _function(finished: FinishedSweep) -> Iterator[Check]:
     with torch.enable_grad():
         watched = victim.logits(batch.x.clone().requires_grad_(), batch, finished.rng.fold_in("logits")).detach()
     moved, same = _agree(once, watched)
-    yield Check("DYNAMIC", not same, moved, SAME, "largest change of a logit when a gradient can be asked for")
+    yield Check(DYNAMIC.code, not same, moved, SAME, "largest change of a logit when a gradient can be asked for")
     changed = fingerprint(victim.module) != before
-    yield Check("STATE", changed, float(changed), 0.0, "a forward changes weights or buffers")
+    yield Check(STATE.code, changed, float(changed), 0.0, "a forward changes weights or buffers")
     shown = len(batch) > 0 and _probabilities(once)
-    yield Check("PROB", shown, float(shown), 0.0, "outputs are probabilities, not logits")
+    yield Check(PROB.code, shown, float(shown), 0.0, "outputs are probabilities, not logits")
 
 
 def _probabilities(outputs: Tensor) -> bool:
@@ -106,8 +107,8 @@ def _random(finished: FinishedSweep, once: Tensor, again: Tensor) -> Check:
     moved, same = _agree(once, again)
     if finished.sweep.victim.takes_rng and finished.sweep.attack.eot < EOT:
         note = f"the victim is randomised; the attack averages {finished.sweep.attack.eot} draws a step, not {EOT}"
-        return Check("RANDOM", True, moved, SAME, note)
-    return Check("RANDOM", not same, moved, SAME, "largest change of a logit between two forwards")
+        return Check(RANDOM.code, True, moved, SAME, note)
+    return Check(RANDOM.code, not same, moved, SAME, "largest change of a logit between two forwards")
 
 
 def _agree(once: Tensor, again: Tensor) -> tuple[float, bool]:
@@ -125,22 +126,22 @@ def _gradients(finished: FinishedSweep) -> Check:
         bad += int(trial.memory.rough.sum())
         total += len(batch)
     share = bad / total if total else 0.0
-    return Check("GRAD", bad > 0, share, 0.0, "share of samples whose gradient is not finite")
+    return Check(GRAD.code, bad > 0, share, 0.0, "share of samples whose gradient is not finite")
 
 
 def _noop(finished: FinishedSweep) -> Check:
     moved = bool(finished.outcomes.size[finished.position][finished.attacked].any())
     still = bool(finished.is_robust.any()) and not moved
-    return Check("NOOP", still, float(still), 0.0, "every returned perturbation is 0")
+    return Check(NOOP.code, still, float(still), 0.0, "every returned perturbation is 0")
 
 
 def _steps(finished: FinishedSweep) -> Check:
     """Steps that cannot cross the ball, where full steps on the same loss find more."""
     reach = finished.sweep.attack.reach(finished.eps)
     if reach is None or reach >= 2 * finished.eps:
-        return Check("STEP", False, 0.0, EFFECT, "steps long enough")
+        return Check(STEP.code, False, 0.0, EFFECT, "steps long enough")
     note = f"steps reach {reach:.3g} of 2 eps; {STEPS} full steps on robust samples"
-    return finished.effect_of("STEP", lambda trial, _: ascent(trial, cross_entropy, STEPS, STEP), note)
+    return finished.effect_of(STEP, lambda trial, _: ascent(trial, cross_entropy, STEPS, LENGTH), note)
 
 
 def _random_points(trial: Trial, rng: RandomStream) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecgbench.checks.flags import Flag
 from ecgbench.core.data import Batch, Samples
 from ecgbench.core.iteration import StepState, iterate
 from ecgbench.core.random import RandomStream
@@ -40,6 +41,11 @@ class Check:
     effect: float
     threshold: float
     note: str
+
+    @classmethod
+    def by_effect(cls, flag: Flag, effect: float, threshold: float, note: str) -> Check:
+        """A check that is raised where its effect is above the threshold."""
+        return cls(flag.code, effect > threshold, effect, threshold, note)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class FinishedSweep:
         """What the sweep's victim answers to clean samples: (n, classes)."""
         return self.sweep.victim.logits(batch.x, batch, self.rng.fold_in("logits"))
 
-    def effect_of(self, code: str, probe: Probe, note: str, limit: int = LIMIT) -> Check:
+    def effect_of(self, flag: Flag, probe: Probe, note: str, limit: int = LIMIT) -> Check:
         """By how much `probe` lowers the weighted score, estimated on the first remaining samples.
 
         One sample alone raises nothing: the threshold is half a point, or the largest share of one sample.
@@ -113,13 +119,12 @@ class FinishedSweep:
         adversarial = met = largest = 0.0
         for batch in self.batches(self.first(self.is_robust, limit)):
             trial = self.trial(batch)
-            probe(trial, self.rng.fold_in(code))
+            probe(trial, self.rng.fold_in(flag.code))
             adversarial += float(batch.weight[self.became_adversarial(batch, trial)].sum())
             met += float(batch.weight.sum())
             largest = max(largest, float(batch.weight.max()))
         effect, one = (part / met * self.robust_share if met else 0.0 for part in (adversarial, largest))
-        threshold = max(EFFECT, one)
-        return Check(code, effect > threshold, effect, threshold, note)
+        return Check.by_effect(flag, effect, max(EFFECT, one), note)
 
     def became_adversarial(self, batch: Batch, trial: Trial) -> Tensor:
         """Which of the rows are adversarial in the trial and are wrong in the host's own prediction, (n,) bool."""

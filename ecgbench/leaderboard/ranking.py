@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgbench.checks.chance import OF_CLEAN, verdict
-from ecgbench.checks.flags import OF_VICTIM
+from ecgbench.checks.flags import OF_VICTIM, UNCHECKED
 from ecgbench.evaluation.metrics import Score, summarize
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.uncertainty import Spread, over_seeds
@@ -98,7 +98,7 @@ def rounded(value: float) -> Decimal:
 
 def flags(record: Record) -> tuple[str, ...]:
     """Codes of the raised checks; a scored row that was never checked is flagged for that."""
-    return ("unchecked",) if record.status == "ok" and not record.checks else record.flags
+    return (UNCHECKED.code,) if record.status == "ok" and not record.checks else record.flags
 
 
 def clean_flags(row: Published) -> frozenset[str]:

@@ -97,7 +97,7 @@ class Record(Struct, frozen=True, kw_only=True):
     @property
     def audited(self) -> bool:
         """Whether the costly checks were made, too."""
-        return any(check.code == OF_AUDITS for check in self.checks)
+        return any(check.code in OF_AUDITS for check in self.checks)
 
     def score(self, eps: float) -> Score | None:
         """The score at `eps` (0: clean), None if it was not run."""

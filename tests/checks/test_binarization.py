@@ -165,11 +165,11 @@ def test_a_target_is_what_the_plant_is_predicted_as() -> None:
     ],
     ids=lambda attack: str(attack)[:32],
 )
-def test_attacks_worth_their_name_find_what_was_planted(attack: Attack, norm: Norm) -> None:
+def test_attacks_worth_their_name_find_the_known_examples(attack: Attack, norm: Norm) -> None:
     task, victim = trained()
     found = searched(attack, victim, task, Threat(norm))
     assert not found.raised
-    assert found.note == "share missed of 50 planted adversarial examples"
+    assert found.note == "share missed of 50 known adversarial examples"
 
 
 def test_one_step_is_enough_on_a_linear_victim() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import BatchNorm1d, Dropout, Flatten, Module, Sequential
 
 from ecgbench.checks.cheap import CheapChecks, Check
+from ecgbench.checks.flags import NOISE
 from ecgbench.checks.probe import EFFECT, FinishedSweep
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.interfaces import Attack
@@ -253,7 +254,7 @@ def test_one_sample_alone_raises_nothing(fallen: int, heavy: float) -> None:
     sweep = sweep_of(Identity(), task_of(replace(samples, weight=weight), 2), victim)
     finished = FinishedSweep(sweep, sweep.run(Checkpoint()), GRID[0])
     check = finished.effect_of(
-        "TRIED", lambda trial, _: trial.submit(trial.ball.high.expand(trial.batch.x.shape)), "all of it"
+        NOISE, lambda trial, _: trial.submit(trial.ball.high.expand(trial.batch.x.shape)), "all of it"
     )
     assert check.effect == pytest.approx(fallen / (19 + heavy))
     assert check.threshold == pytest.approx(heavy / (19 + heavy)) and check.threshold > EFFECT
