@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ecgbench.core.errors import EcgbenchError, UnknownNameError
+from msgspec import Meta, Struct
+
+from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.parameters import MisfitError, Parameterised, Reader
 from ecgbench.evaluation.guard import apart
 from ecgbench.evaluation.sweep import check_grid
 from ecgbench.registry.catalog import Catalog
 from ecgbench.runs.cell import Cell
+from ecgbench.storage.toml import Text, read_toml
 
-PLAIN = ("limit", "protocol", "audit", "save_perturbations")
-"""Keys of a grid that hold one value, not an axis."""
+Words = Text | list[Text]
+Count = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -55,58 +57,64 @@ class Grid(Parameterised):
             raise EcgbenchError(f"save_perturbations {self.save_perturbations} given; expected 0 or more samples.")
 
 
+class GridTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[[grid]]` as it is written: a `Grid` in which one word may stand for a list of one."""
+
+    model: Words
+    attack: Words
+    defense: Words = "none"
+    dataset: Words | None = None
+    threat: Words | None = None
+    eps: Text | float | list[Text | float] | None = None
+    seed: Count | list[Count] = 0
+    limit: Annotated[int, Meta(ge=1)] | None = None
+    protocol: Text = "standard"
+    audit: bool = False
+    save_perturbations: Count = 0
+
+    def grid(self) -> Grid:
+        """The axes as tuples."""
+        return Grid(
+            model=_axis(self.model),
+            attack=_axis(self.attack),
+            defense=_axis(self.defense),
+            dataset=_axis(self.dataset),
+            threat=_axis(self.threat),
+            eps=parse_eps(_axis(self.eps)),
+            seed=parse_seeds(_axis(self.seed)),
+            limit=self.limit,
+            protocol=self.protocol,
+            audit=self.audit,
+            save_perturbations=self.save_perturbations,
+        )
+
+
+def _axis(value: Any) -> tuple[Any, ...]:
+    """A list as a tuple, one value as a tuple of it, none as an empty one."""
+    return () if value is None else tuple(value) if isinstance(value, list) else (value,)
+
+
+class SuiteTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A suite as it is written."""
+
+    grid: Annotated[list[GridTable], Meta(min_length=1)]
+    title: str = ""
+
+
 def read_suite(path: Path) -> tuple[Grid, ...]:
     """The grids of a TOML file: one table `[[grid]]` each, keys as in `Grid`, a word or a list of words.
 
-    Raises EcgbenchError, naming file and key, for what is not a suite.
+    Raises EcgbenchError, naming file and field, for what is not a suite.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise EcgbenchError(f"the suite {path} cannot be read; expected a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise EcgbenchError(f"the suite {path} is not TOML: {fault}.") from None
-    tables = content.get("grid")
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise EcgbenchError(f"the suite {path} has no table [[grid]]; expected one or more.")
-    for name in content:
-        if name not in ("grid", "title"):
-            raise UnknownNameError("key of a suite", name, ("grid", "title"))
-    return tuple(_grid(table, f"suite {path}") for table in tables)
-
-
-def _grid(table: dict[str, Any], where: str) -> Grid:
-    known = [field.name for field in fields(Grid)]
-    for name in table:
-        if name not in known:
-            raise UnknownNameError("key of a grid", name, known)
-    for name in ("model", "attack"):
-        if name not in table:
-            raise EcgbenchError(f"a grid of the {where} names no {name}; expected one or more.")
-    values: dict[str, Any] = {name: _words(table[name], name) for name in table if name not in PLAIN}
-    if "eps" in values:
-        values["eps"] = parse_eps(values["eps"])
-    if "seed" in values:
-        values["seed"] = parse_seeds(values["seed"])
-    values |= {name: _whole(table[name], name) for name in ("limit", "save_perturbations") if name in table}
-    if "protocol" in table:
-        values["protocol"] = str(table["protocol"])
-    if "audit" in table:
-        values["audit"] = _switch(table["audit"], "audit")
-    return Grid(**values)
-
-
-def _switch(value: object, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise EcgbenchError(f"{name} = {value!r} in a grid; expected true or false.")
-    return value
-
-
-def _words(value: object, name: str) -> tuple[str, ...]:
-    items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
-        raise EcgbenchError(f"{name} = {value!r} in a grid; expected a word or number, or a list of them.")
-    return tuple(str(item) for item in items)
+    file = f"the suite {path}"
+    tables = read_toml(path, SuiteTable, file, EcgbenchError).grid
+    grids = []
+    for number, table in enumerate(tables):
+        try:
+            grids.append(table.grid())
+        except EcgbenchError as fault:
+            raise EcgbenchError(f"{file}, grid[{number}]: {fault}") from None
+    return tuple(grids)
 
 
 def parse_eps(sizes: Iterable[str | float]) -> tuple[float, ...]:
@@ -130,7 +138,7 @@ def _size(given: str | float) -> float:
         raise EcgbenchError(f"eps {given!r} given; expected a number such as 0.05 or 8/255.") from None
 
 
-def parse_seeds(words: Iterable[str]) -> tuple[int, ...]:
+def parse_seeds(words: Iterable[str | int]) -> tuple[int, ...]:
     """Whole numbers of 0 or more, in the order given, each once."""
     return tuple(dict.fromkeys(_whole(word, "seed") for word in words))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from math import isfinite
 from pathlib import Path
 
+from msgspec import Struct
+
 from ecgbench.core.errors import StoreError, instead
+from ecgbench.storage.toml import Text, read_toml
 
 COLUMNS = ("table", "model", "attack", "metric", "method", "eps", "value")
 TERMS = ("model", "attack", "method")
@@ -18,6 +20,48 @@ PLACE = ("dataset", "threat", "protocol")
 ROW = (*PLACE, "model", "attack", "defense")
 METRICS = ("acc", "prec", "f1", "challenge")
 OF_CLASS = re.compile(r"(precision|recall|f1)\[(.+)\]")  # as in "f1[A]", the F1 of class A
+
+
+class WhereTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which values an exception is of."""
+
+    model: Text | None = None
+    attack: Text | None = None
+    method: Text | None = None
+
+
+class OtherwiseTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[[otherwise]]` as it is written; the fields are those of `Otherwise`."""
+
+    where: WhereTable = WhereTable()
+    model: dict[str, Text] = {}
+    attack: dict[str, Text] = {}
+    method: dict[str, Text] = {}
+    protocol: Text | None = None
+    partial: Text | None = None
+
+
+class JudgedTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[judged]` as it is written; the protocol is the study's unless another is given."""
+
+    of: Text
+    attack: Text
+    protocol: Text | None = None
+
+
+class StudyTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A study as it is written: facts, tables of its words with their selectors, and the name of a CSV of values."""
+
+    citation: Text
+    values: Text
+    dataset: Text
+    threat: Text
+    protocol: Text
+    model: dict[str, Text]
+    attack: dict[str, Text]
+    method: dict[str, Text]
+    otherwise: list[OtherwiseTable] = []
+    judged: JudgedTable | None = None
 
 
 @dataclass(frozen=True)
@@ -123,78 +167,45 @@ def read_studies(folder: Path) -> list[Study]:
 
 def read_study(path: Path) -> Study:
     """The study in a TOML file and the CSV it names. Raises StoreError, naming file and fault, for another file."""
-    source = path.as_posix()
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as fault:
-        raise StoreError(f"{source} cannot be read: {fault}.") from None
-    facts = ("citation", "values", *PLACE)
-    _known(content, (*facts, *TERMS, "otherwise", "judged"), source)
-    for name in (*facts, *TERMS):
-        if name not in content:
-            raise StoreError(f"{source} lacks {name!r}; expected {', '.join(facts)}, and tables of the study's words.")
-    citation, values, dataset, threat, protocol = (_text(content[name], name, source) for name in facts)
-    selectors = {term: _words(content[term], term, source) for term in TERMS}
-    exceptions = content.get("otherwise", [])
-    if not isinstance(exceptions, list):
-        raise StoreError(f"{source} gives otherwise = {exceptions!r}; expected tables [[otherwise]].")
-    numbered = ((one, f"{source}, [[otherwise]] {at}") for at, one in enumerate(exceptions, 1))
+    file = path.as_posix()
+    table = read_toml(path, StudyTable, file, StoreError)
+    selectors = {"model": table.model, "attack": table.attack, "method": table.method}
     return Study(
         name=path.stem,
-        citation=citation,
-        dataset=dataset,
-        threat=threat,
-        protocol=protocol,
+        citation=table.citation,
+        dataset=table.dataset,
+        threat=table.threat,
+        protocol=table.protocol,
         selectors=selectors,
-        values=_values(path.parent / values, selectors),
-        otherwise=tuple(_otherwise(one, selectors, its) for one, its in numbered),
-        judged=_judged(content["judged"], selectors, protocol, source) if "judged" in content else None,
+        values=_values(path.parent / table.values, selectors),
+        otherwise=tuple(
+            _otherwise(one, selectors, f"{file}, otherwise[{number}]") for number, one in enumerate(table.otherwise)
+        ),
+        judged=None if table.judged is None else _judged(table.judged, table, f"{file}, judged"),
     )
 
 
-def _otherwise(content: object, selectors: Mapping[str, Mapping[str, str]], source: str) -> Otherwise:
+def _otherwise(table: OtherwiseTable, selectors: Mapping[str, Mapping[str, str]], place: str) -> Otherwise:
     """One exception, in words that the study knows."""
-    if not isinstance(content, Mapping):
-        raise StoreError(f"{source} is {content!r}; expected a table.")
-    _known(content, ("where", "partial", "protocol", *TERMS), source)
-    where = _words(content.get("where", {}), "where", source)
-    _known(where, TERMS, f"{source}, where,")
-    meant = {term: _words(content[term], term, source) for term in TERMS if term in content}
-    for term, words in (*((term, [word]) for term, word in where.items()), *meant.items()):
-        _known(words, tuple(selectors[term]), f"{source}, {term},")
-    protocol, partial = (
-        _text(content[name], name, source) if name in content else None for name in ("protocol", "partial")
-    )
-    return Otherwise(where, meant, protocol, partial)
+    where = {term: word for term in TERMS if (word := getattr(table.where, term)) is not None}
+    meant = {term: words for term in TERMS if (words := getattr(table, term))}
+    for term, word in where.items():
+        _check_known(word, selectors[term], f"{place}.where.{term},")
+    for term, words in meant.items():
+        for word in words:
+            _check_known(word, selectors[term], f"{place}.{term},")
+    return Otherwise(where, meant, table.protocol, table.partial)
 
 
-def _judged(content: object, selectors: Mapping[str, Mapping[str, str]], protocol: str, source: str) -> Judged:
-    words = {"protocol": protocol} | _words(content, "judged", source)
-    _known(words, ("of", "attack", "protocol"), f"{source}, judged,")
-    for name in ("of", "attack"):
-        if name not in words:
-            raise StoreError(f"{source}, judged, lacks {name!r}; expected a word of [attack], and a selector of ours.")
-    _known([words["of"]], tuple(selectors["attack"]), f"{source}, judged, of,")
-    return Judged(**words)
+def _judged(table: JudgedTable, study: StudyTable, place: str) -> Judged:
+    _check_known(table.of, study.attack, f"{place}.of,")
+    return Judged(table.of, table.attack, table.protocol or study.protocol)
 
 
-def _known(words: Iterable[str], known: Sequence[str], source: str) -> None:
-    for word in words:
-        if word not in known:
-            raise StoreError(f"{source} has {word!r}; {instead(word, known)}")
-
-
-def _words(table: object, name: str, source: str) -> dict[str, str]:
-    """A study's words and what they mean here."""
-    if not isinstance(table, Mapping):
-        raise StoreError(f"{source} gives {name} = {table!r}; expected a table [{name}] of the study's words.")
-    return {word: _text(text, f"{name}.{word}", source) for word, text in table.items()}
-
-
-def _text(value: object, name: str, source: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise StoreError(f"{source} gives {name} = {value!r}; expected text.")
-    return value
+def _check_known(word: str, known: Iterable[str], place: str) -> None:
+    names = tuple(known)
+    if word not in names:
+        raise StoreError(f"{place} has {word!r}; {instead(word, names)}")
 
 
 def _values(path: Path, selectors: Mapping[str, Mapping[str, str]]) -> tuple[Value, ...]:
@@ -221,7 +232,7 @@ def _value(line: Mapping[str | None, str | None], selectors: Mapping[str, Mappin
     except ValueError:
         raise StoreError(f"{source} has eps {line['eps']!r}, value {line['value']!r}; expected numbers.") from None
     for kind in TERMS:
-        _known([words[kind]], tuple(selectors[kind]), f"{source}, {kind},")
+        _check_known(words[kind], selectors[kind], f"{source}, {kind},")
     known = words["metric"] in METRICS or OF_CLASS.fullmatch(words["metric"])
     if None in line or not known or not (isfinite(eps) and eps >= 0 and 0 <= value <= 1):
         raise StoreError(

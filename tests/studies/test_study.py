@@ -43,35 +43,35 @@ def test_values_may_be_saved_by_a_spreadsheet(path: Path) -> None:
 @pytest.mark.parametrize(
     ("exception", "fault"),
     [
-        ('where.attack = "pgd"\n', "attack, has 'pgd'; did you mean 'PGD'?"),
-        ('where.class = "N"\n', "where, has 'class'; known: attack, method, model."),
+        ('where.attack = "pgd"\n', "where.attack, has 'pgd'; did you mean 'PGD'?"),
+        ('where.class = "N"\n', r"\.where, has the field 'class'; known: attack, method, model\."),
         ('method.even = "none"\n', "method, has 'even'; known: odd, plain."),
-        ('protcol = "last"\n', "has 'protcol'; did you mean 'protocol'?"),
-        ('threat = "l2"\n', "has 'threat'; known: attack, method, model, partial, protocol, where."),
-        ('method = "none"\n', r"gives method = 'none'; expected a table \[method\]"),
-        ('partial = ""\n', "gives partial = ''; expected text"),
-        ("partial = true\n", "gives partial = True; expected text"),
+        ('protcol = "last"\n', ", has the field 'protcol'; did you mean 'protocol'?"),
+        ('threat = "l2"\n', "has the field 'threat'; known: attack, method, model, partial, protocol, where."),
+        ('method = "none"\n', r"method = 'none'; expected a table \[method\]"),
+        ('partial = ""\n', "partial = ''; expected text"),
+        ("partial = true\n", "partial = True; expected text"),
     ],
 )
 def test_an_exception_in_words_that_nobody_knows_is_refused(exception: str, fault: str, path: Path) -> None:
     path.write_text(f"{STUDY}[[otherwise]]\n{exception}")
-    with pytest.raises(StoreError, match=rf"study\.toml, \[\[otherwise\]\] 1.*{fault}"):
+    with pytest.raises(StoreError, match=rf"study\.toml(, | gives )otherwise\[0\].*{fault}"):
         read_study(path)
 
 
 @pytest.mark.parametrize(
     ("judged", "fault"),
     [
-        ('of = "PGD"\n', r"lacks 'attack'; expected a word of \[attack\], and a selector of ours"),
-        ('attack = "strict"\n', "lacks 'of'"),
-        ('of = "pgd"\nattack = "strict"\n', "of, has 'pgd'; did you mean 'PGD'"),
-        ('of = "PGD"\nattack = "strict"\nprotocl = "last"\n', "has 'protocl'; did you mean 'protocol'"),
-        ('of = "PGD"\nattack = "strict"\nthreat = "l2"\n', "has 'threat'"),
+        ('of = "PGD"\n', "lacks attack; expected at least of, attack"),
+        ('attack = "strict"\n', "lacks of"),
+        ('of = "pgd"\nattack = "strict"\n', "has 'pgd'; did you mean 'PGD'"),
+        ('of = "PGD"\nattack = "strict"\nprotocl = "last"\n', "has the field 'protocl'; did you mean 'protocol'"),
+        ('of = "PGD"\nattack = "strict"\nthreat = "l2"\n', "has the field 'threat'"),
     ],
 )
 def test_a_judge_in_words_that_nobody_knows_is_refused(judged: str, fault: str, path: Path) -> None:
     path.write_text(f"{STUDY}[judged]\n{judged}")
-    with pytest.raises(StoreError, match=rf"study\.toml, judged, .*{fault}"):
+    with pytest.raises(StoreError, match=rf"study\.toml, judged(\.of)?, {fault}"):
         read_study(path)
 
 
@@ -100,14 +100,18 @@ def test_a_damaged_table_is_refused_by_line(old: str, new: str, fault: str, path
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("[method]", "[mthod]", "has 'mthod'; did you mean 'method'"),
-        ("citation", "cit", "has 'cit'; did you mean 'citation'"),
-        ('threat = "linf"\n', "", "lacks 'threat'; expected"),
+        ("[method]", "[mthod]", "has the field 'mthod'; did you mean 'method'"),
+        ("citation", "cit", "has the field 'cit'; did you mean 'citation'"),
+        ('threat = "linf"\n', "", "lacks threat; expected at least citation, values"),
         ('"linf"', '["linf"]', r"gives threat = \['linf'\]; expected text"),
         ('plain = "none"', "plain = 5", "gives method.plain = 5; expected text"),
-        ('[model]\nMLP = "mlp"\n', "", "lacks 'model'"),
-        ('dataset = "beats"\n', 'dataset = "beats"\nmodel = "x"\n', "cannot be read"),
-        ('dataset = "beats"\n', 'dataset = "beats"\notherwise = "x"\n', r"otherwise = 'x'; expected tables \[\["),
+        ('[model]\nMLP = "mlp"\n', "", r"lacks \[model\]"),
+        ('dataset = "beats"\n', 'dataset = "beats"\nmodel = "x"\n', "is not TOML"),
+        (
+            'dataset = "beats"\n',
+            'dataset = "beats"\notherwise = "x"\n',
+            r"otherwise = 'x'; expected tables \[\[oth",
+        ),
     ],
 )
 def test_a_damaged_study_is_refused(old: str, new: str, fault: str, path: Path) -> None:
@@ -126,7 +130,7 @@ def test_a_study_without_its_values_is_refused(name: str, path: Path) -> None:
 @pytest.mark.parametrize("content", [b"\xff", b"a = " + b"[" * 5000, b"citation"])
 def test_what_is_no_toml_is_refused(content: bytes, path: Path) -> None:
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"study\.toml cannot be read"):
+    with pytest.raises(StoreError, match=r"study\.toml is not TOML"):
         read_study(path)
 
 
