@@ -231,7 +231,7 @@ def test_every_package_stands_in_the_architecture():
 
 def test_the_changelog_has_a_place_for_this_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert "## Unreleased" in text or f"## {version('ecgbench')}" in text
+    assert "## Unreleased" in text or f"## {version('ecgbench-robustness')}" in text
 
 
 def test_every_decision_has_its_five_lines():

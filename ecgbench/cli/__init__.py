@@ -20,7 +20,7 @@ from ecgbench.core.errors import EcgbenchError, refused
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ecgbench")
+@click.version_option(package_name="ecgbench-robustness")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """How robust is this ECG classifier really?

@@ -23,6 +23,7 @@ from ecgbench.core.threat import Threat
 from ecgbench.evaluation.guard import apart, guarded
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry import selector
+from ecgbench.registry.installed import check_alone
 from ecgbench.registry.loading import HOOKS, PluginInfo, RegisteredPlugin, examine, where, why
 
 HOST: Mapping[str, Mapping[str, Any]] = {"threat": selector.THREATS, "protocol": {"standard": Protocol()}}
@@ -116,8 +117,10 @@ class Catalog:
 def discover(extra: Sequence[str] = ()) -> Catalog:
     """A fresh catalog of all installed plugins and of `extra`: modules importable from here, or .py files.
 
-    Raises EcgbenchError if one of `extra` is broken; a broken installed one is listed with its reason.
+    Raises EcgbenchError if one of `extra` is broken, or where another project has installed into this package; a broken
+    installed plugin is listed with its reason.
     """
+    check_alone()
     _check_stems(extra)
     with apart():
         return _merged((*_installed(), *map(_given, dict.fromkeys(extra))))

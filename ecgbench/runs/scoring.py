@@ -21,6 +21,7 @@ from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
 from ecgbench.registry.catalog import Catalog
 from ecgbench.registry.identity import Identity
+from ecgbench.registry.installed import installed_version
 from ecgbench.results.record import Cost, Provenance, Record
 from ecgbench.runs.cell import Cell
 from ecgbench.storage.store import key_of
@@ -166,7 +167,7 @@ def _frame(labels: CellLabels, status: Literal["ok", "failed", "skipped"], key: 
 def versions() -> dict[str, str]:
     """What may change a number without being part of a key."""
     return {
-        "ecgbench": version("ecgbench"),
+        "ecgbench": installed_version(),
         "python": python_version(),
         "torch": str(torch.__version__),
         "numpy": version("numpy"),

@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[Kind, list[Layer]]:
     try:
         import h5py
     except ImportError:
-        raise EcgbenchError("h5py is not installed; install it with `pip install 'ecgbench[keras]'`.") from None
+        raise EcgbenchError("h5py is not installed; `pip install 'ecgbench-robustness[keras]'`.") from None
     if not path.is_file():
         raise EcgbenchError(f"there is no file {path}; expected weights as Keras saves them (.hdf5, .h5).")
     try:

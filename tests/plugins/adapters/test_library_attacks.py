@@ -26,8 +26,8 @@ from tests.plugins.adapters.library_world import RNG, attack, catalog, mild
 ROOT = Path(__file__).parents[3]
 ADAPTERS = {
     "torchattacks": ("torchattacks", "pip install --no-deps torchattacks==3.5.1"),
-    "foolbox": ("foolbox", "pip install 'ecgbench[foolbox]'"),
-    "art": ("adversarial-robustness-toolbox", "pip install 'ecgbench[art]'"),
+    "foolbox": ("foolbox", "pip install 'ecgbench-robustness[foolbox]'"),
+    "art": ("adversarial-robustness-toolbox", "pip install 'ecgbench-robustness[art]'"),
 }
 
 
@@ -132,7 +132,7 @@ def test_a_library_is_installed_in_the_pinned_version_and_by_the_extra_of_all(li
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert importlib.metadata.version(distribution) == pins[distribution]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert extras["attacks"] == ["ecgbench[art,foolbox,torchattacks]"]
+    assert extras["attacks"] == ["ecgbench-robustness[art,foolbox,torchattacks]"]
     assert any(each.startswith(distribution) for each in extras[library])
 
 

@@ -21,7 +21,7 @@ ART = Library(
     package="art",
     folder="attacks/evasion",
     distribution="adversarial-robustness-toolbox",
-    advice="install it with `pip install 'ecgbench[art]'`",
+    advice="install it with `pip install 'ecgbench-robustness[art]'`",
 )
 MULTIPROCESS = None if importlib.util.find_spec("multiprocess") else "it needs multiprocess (pip install multiprocess)"
 PATCH = Traits(refused="it pastes a patch into images and keeps to no size")

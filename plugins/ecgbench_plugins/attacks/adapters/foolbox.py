@@ -15,7 +15,7 @@ from ecgbench_plugins.attacks.adapters.signature import Parameter
 from ecgbench_plugins.attacks.adapters.traits import BOTH, L2, LINF, Traits
 from ecgbench_plugins.attacks.adapters.view import picture
 
-FOOLBOX = Library("foolbox", "attacks", "foolbox", "install it with `pip install 'ecgbench[foolbox]'`")
+FOOLBOX = Library("foolbox", "attacks", "foolbox", "install it with `pip install 'ecgbench-robustness[foolbox]'`")
 NUMBA = None if importlib.util.find_spec("numba") else "it needs numba (pip install numba)"
 MINIMAL_L1 = Traits(L2, minimal=True, coupled=True)
 SEARCH = Traits(BOTH, access="score", minimal=True, single=True, signal=True)
