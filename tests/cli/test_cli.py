@@ -740,7 +740,7 @@ def test_list_ends_with_what_cannot_be_used_and_why(tmp_path: Path, monkeypatch:
 def test_plugins_are_listed_with_their_distribution_and_state(tmp_path: Path) -> None:
     lines = {line.split()[0]: line.split()[1:] for line in ecgbench(tmp_path, "list", "plugins").out.splitlines()}
     for name in ("pgd", "mitbih", "mlp", "adaptive"):
-        assert lines[name][0] == "ecgbench" and lines[name][-1] == "ok"
+        assert lines[name][0] == "ecgbench-robustness" and lines[name][-1] == "ok"
 
 
 def test_a_plugin_file_is_listed_told_and_used(tmp_path: Path, plugin: tuple[str, str]) -> None:

@@ -15,6 +15,7 @@ from ecgbench.core.threat import Threat
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.registry.catalog import discover
 from ecgbench.registry.identity import Identity
+from ecgbench.registry.installed import DISTRIBUTION
 from ecgbench.results.record import Record
 from ecgbench.runs.cell import Cell
 from ecgbench.runs.scoring import CellLabels, Costs, headline, score, unscored, versions
@@ -65,7 +66,7 @@ def test_a_record_names_its_cell_by_canonical_selectors_and_who_offers_them() ->
     assert (record.attack, record.threat, record.protocol, record.seed) == ("pgd20", "linf", "standard", 3)
     assert record.provenance is not None
     assert record.provenance.plugins == dict.fromkeys(
-        ("dataset", "model", "defense", "attack"), f"ecgbench {versions()['ecgbench']}"
+        ("dataset", "model", "defense", "attack"), f"{DISTRIBUTION} {versions()['ecgbench']}"
     )
 
 

@@ -186,5 +186,5 @@ def test_a_group_where_weights_should_be_and_the_other_way_round_is_refused(tmp_
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(EcgbenchError, match=r"h5py is not installed; .*'ecgbench\[keras\]'"):
+    with pytest.raises(EcgbenchError, match=r"h5py is not installed; .*'ecgbench-robustness\[keras\]'"):
         read_keras(tmp_path / "weights.hdf5")
