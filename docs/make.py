@@ -31,7 +31,7 @@ from ecgbench.registry.loading import HOOKS
 from ecgbench.results.record import schema
 
 HERE = Path(__file__).parent
-OWN = "ecgbench"
+OWN = "ecgbench_plugins"  # the package of built-in plugins
 OPTIONAL = {"torchattacks", "foolbox", "art"}  # what they offer depends on the libraries installed
 ERRORS = (
     *(errors.EcgbenchError, errors.UnknownNameError, grammar.SelectorError),
@@ -102,7 +102,7 @@ def _cleaned(part: Any) -> Any:
 def _reference(catalog: Catalog) -> Iterator[str]:
     for hook in HOOKS:
         yield f"## {hook.title()}\n"
-        offers = [offer for offer in getattr(catalog, hook).values() if offer.distribution == OWN]
+        offers = [offer for offer in getattr(catalog, hook).values() if OWN in offer.origin]
         own = {offer.name: offer.value for offer in offers if offer.plugin not in OPTIONAL}
         for names in _by_class(own):
             yield from _plugin(names, catalog)

@@ -23,7 +23,7 @@ from ecgbench.core.threat import Threat
 from ecgbench.evaluation.guard import apart, guarded
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry import selector
-from ecgbench.registry.installed import check_alone
+from ecgbench.registry.installed import DISTRIBUTION, check_alone
 from ecgbench.registry.loading import HOOKS, PluginInfo, RegisteredPlugin, examine, where, why
 
 HOST: Mapping[str, Mapping[str, Any]] = {"threat": selector.THREATS, "protocol": {"standard": Protocol()}}
@@ -105,7 +105,8 @@ class Catalog:
     def _registered(self, kind: str) -> Mapping[str, RegisteredPlugin]:
         if kind in HOST:
             return {
-                name: RegisteredPlugin(value, name, kind, "", "ecgbench", "", "") for name, value in HOST[kind].items()
+                name: RegisteredPlugin(value, name, kind, "", DISTRIBUTION, "", "")
+                for name, value in HOST[kind].items()
             }
         hook = next((hook for hook, of in HOOKS.items() if of == kind), None)
         if hook is None:
