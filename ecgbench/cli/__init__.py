@@ -11,6 +11,7 @@ import click
 
 from ecgbench.cli.board import board
 from ecgbench.cli.data import data
+from ecgbench.cli.fakes import fakes
 from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
 from ecgbench.cli.run import explain, plan, run
@@ -29,7 +30,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, explain, list_, info, results, study, union, board, data):
+for command in (run, plan, explain, list_, info, results, study, union, board, data, fakes):
     cli.add_command(command)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import BatchNorm1d, Module, Sequential
 
+from ecgbench.api import data_root
 from ecgbench.checks.audit import Audit
 from ecgbench.checks.cheap import CheapChecks, Check
 from ecgbench.core.data import Samples, Task
@@ -24,11 +25,11 @@ from ecgbench.core.victim import Victim, frozen
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import discover
+from ecgbench.testing.fakes import FAKES, HONEST, MODULES, STRONG, Bed
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.attacks.square import Square
-from tests.fakes.table import FAKES, FILES, HONEST, STRONG, Bed
 from tests.problems import Written, generators, linear_problem, random_mlp, small_network, task_of, thresholds
 
 CODES = ["BATCHDEP", "MASKEDGRAD", "UNBOUNDED", "LOSSSAT", "TARGETED", "NOTCONV", "BB>WB", "ACTIVE-TEST"]
@@ -357,12 +358,12 @@ def test_an_audit_is_the_same_each_time() -> None:
 
 
 def test_every_fake_is_a_defense_that_a_plugin_offers() -> None:
-    assert set(FAKES) <= set(discover(FILES).names("defense"))
+    assert set(FAKES) <= set(discover(MODULES).names("defense"))
 
 
 @pytest.fixture(scope="module")
 def bed() -> Bed:
-    return Bed("synthetic-beats[beats=4000]")
+    return Bed("synthetic-beats[beats=4000]", data_root({}))
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from faking import Fake, frozen_class
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import avg_pool1d
@@ -16,6 +15,7 @@ from ecgbench.core.hookspecs import hookimpl
 from ecgbench.core.interfaces import Defense
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
+from ecgbench.testing.fakes.faking import Fake, frozen_class
 
 
 @dataclass(frozen=True)

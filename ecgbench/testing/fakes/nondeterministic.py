@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from faking import Fake
 from torch import Tensor
 from torch.nn import BatchNorm1d, Module, Sequential
 from torch.nn.functional import dropout
 
 from ecgbench.core.data import Task
 from ecgbench.core.hookspecs import hookimpl
-from ecgbench.core.interfaces import Attack, Defense
+from ecgbench.core.interfaces import Defense
+from ecgbench.core.losses import cross_entropy
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
 from ecgbench.core.trial import Trial
 from ecgbench.core.victim import evaluating
-from ecgbench_plugins.attacks.pgd import PGD
-from ecgbench_plugins.defenses.none import Standard
+from ecgbench.testing.fakes.faking import Fake, Honest
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,8 @@ class Unsettled(BatchNorm1d):
 
 
 @dataclass(frozen=True)
-class Normed(Standard):
+class Normed(Honest):
     """Trained with a batch norm that is left in training mode."""
-
-    epochs: int = 10
 
     def wrap(self, module: Module, task: Task) -> Module:
         return Sequential(Unsettled(task.shape[0], affine=False), module)
@@ -82,13 +79,14 @@ class Memory(Module):
 
 @dataclass(frozen=True)
 class Memorised(Fake):
-    """Has met the first step of `attack` from every test sample, and answers there by the sample's class.
+    """Has met the first step of PGD from every test sample, and answers there by the sample's class.
 
-    An attack that takes this step finds nothing to climb and stays; one that starts elsewhere never meets it. The
-    table shows it test samples; a run shows them to no defense, and there it knows nothing and is honest.
+    `step` is the length of that step as a share of `eps`. An attack that takes this step finds nothing to climb and
+    stays; one that starts elsewhere never meets it. The table shows it test samples; a run shows them to no defense,
+    and there it knows nothing and is honest.
     """
 
-    attack: Attack = PGD(steps=1, start="zero")
+    step: float = 0.1
     eps: float = 0.03
 
     def wrap(self, module: Module, task: Task) -> Module:
@@ -99,7 +97,9 @@ class Memorised(Fake):
         ball, goal = threat.ball(test, self.eps, task.bounds), threat.goal(test.y, task.classes)
         assert isinstance(model, Memory)
         with evaluating(model.honest) as victim:
-            delta = self.attack.perturb(Trial.begin(victim, test, ball, goal, rng, watch="never"), rng)
+            trial = Trial.begin(victim, test, ball, goal, rng, watch="never")
+            _, gradient = trial.gradient(torch.zeros_like(test.x), cross_entropy)
+        delta = ball.project(self.step * ball.eps * ball.steepest(gradient))
         model.points.copy_((test.x + delta).flatten(1))
         model.classes.copy_(test.y)
         return model

@@ -8,22 +8,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.functional import cross_entropy
 
-from ecgbench.core.data import Task
+from ecgbench.core.data import Batch, Task
 from ecgbench.core.interfaces import Defense
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
-from ecgbench_plugins.defenses.none import Standard
+from ecgbench.core.training import Schedule, train
 
 Answer = Callable[[Module, Tensor], Tensor]
 """The honest module and x (n, *shape) -> logits (n, classes)."""
 
 
 @dataclass(frozen=True)
+class Honest(Schedule, Defense):
+    """Plain training by the cross-entropy."""
+
+    epochs: int = 10
+
+    def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
+        def loss(module: Module, batch: Batch, step: RandomStream) -> Tensor:
+            return cross_entropy(module(batch.x), batch.y)
+
+        return train(model, task, loss, self, rng, checkpoint)
+
+
+@dataclass(frozen=True)
 class Fake(Defense):
     """`victim` is trained by the host; the trick has nothing to learn and asks it by `answer`."""
 
-    victim: Defense = Standard(epochs=10)
+    victim: Defense = Honest()
 
     @property
     def base(self) -> Defense | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from faking import Fake
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
@@ -17,6 +16,7 @@ from ecgbench.core.interfaces import Defense
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.training import Schedule, train
+from ecgbench.testing.fakes.faking import Fake
 
 
 @dataclass(frozen=True)

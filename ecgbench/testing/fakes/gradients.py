@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from faking import Fake
 from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.hookspecs import hookimpl
 from ecgbench.core.interfaces import Defense
+from ecgbench.testing.fakes.faking import Fake
 
 
 class _Lie(torch.autograd.Function):

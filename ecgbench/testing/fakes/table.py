@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch.nn import Module
@@ -12,6 +11,7 @@ from torch.nn import Module
 from ecgbench.checks.audit import Audit
 from ecgbench.checks.cheap import CheapChecks, Check
 from ecgbench.core.data import Task
+from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.interfaces import Dataset, Defense
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
@@ -20,9 +20,8 @@ from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import Catalog, discover
 
-FILES = tuple(
-    str(Path(__file__).with_name(f"{name}.py")) for name in ("logits", "inputs", "gradients", "nondeterministic")
-)
+MODULES = tuple(f"{__package__}.{name}" for name in ("logits", "inputs", "gradients", "nondeterministic"))
+"""The plugins that offer them."""
 FAKES = {
     "scaled": "LOSSSAT",
     "tempered": "LOSSSAT",
@@ -76,15 +75,14 @@ class Bed:
     """Where victims are trained and looked at: data, the eps that decides, and how many test samples."""
 
     dataset: str
-    catalog: Catalog = field(default_factory=lambda: discover(FILES))
+    root: DataRoot
+    catalog: Catalog = field(default_factory=lambda: discover(MODULES))
     trained: dict[tuple[str, Defense, int], Module] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from ecgbench.api import data_root
-
         data: Dataset = self.catalog.resolve("dataset", self.dataset)
         self.threat, self.eps = data.defaults.threat, data.defaults.headline
-        task: Task = data.load(data_root({}))
+        task: Task = data.load(self.root)
         self.task = replace(task, train=task.train[:: -(-len(task.train) // TRAIN)])
 
     def victim(self, model: str, defense: Defense, seed: int = 0) -> Victim:
