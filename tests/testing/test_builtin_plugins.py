@@ -36,7 +36,14 @@ ATTACK_VARIANTS = (
     "pgd[start=zero,restarts=2]",
     "noise[draws=1]",
 )
-MODEL_VARIANTS = ("cnn[layout=conv1d]", "cnn[width=8,blocks=1]", "mlp[widths=(8,)]")
+MODEL_VARIANTS = (
+    "cnn[layout=conv1d]",
+    "cnn[width=8,blocks=1]",
+    "mlp[widths=(8,)]",
+    "lstm[readout=last-position]",
+    "lstm[axis=features]",
+    "lstm[double_softmax=true]",
+)
 DEFENSE_VARIANTS = (
     "none[keep=best]",
     "none[keep=best,patience=1,balanced=false]",
