@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ecgbench.core.errors import DataError
 
 
 class Signals(Protocol):
@@ -42,7 +45,8 @@ class Signals(Protocol):
 class ByteSignals:
     """Arrays of 8 bits, (length, *rest) each, read as value / 255 in [0, 1].
 
-    `longest` pads to more than the longest array, so that all splits of a task have one shape.
+    `arrays` may open a file for each array that is taken. `longest` is the length that all are padded to, one for all
+    splits of a task. Raises DataError for an array of another type or shape when it is read.
     """
 
     arrays: Sequence[NDArray[np.uint8]]
@@ -53,7 +57,7 @@ class ByteSignals:
     def shape(self) -> tuple[int, ...]:
         return (len(self.arrays), self.longest, *self.rest)
 
-    @property
+    @cached_property
     def lengths(self) -> Tensor:
         return torch.tensor([len(array) for array in self.arrays], dtype=torch.int64)
 
@@ -65,6 +69,9 @@ class ByteSignals:
         x = torch.zeros(len(rows), *self.shape[1:])
         for place, row in enumerate(rows.tolist()):
             array = self.arrays[row]
+            if array.dtype != np.uint8 or array.shape != (int(self.lengths[row]), *self.rest):
+                expected = f"uint8 {(int(self.lengths[row]), *self.rest)}"
+                raise DataError(f"sample {row} of the split is {array.dtype} {array.shape}; expected {expected}.")
             x[place, : len(array)] = torch.from_numpy(array.astype(np.float32)).div_(255)
         return x
 

@@ -113,6 +113,15 @@ def test_signals_of_another_shape_or_type_are_refused_when_read() -> None:
         samples[:]
 
 
+@pytest.mark.parametrize(("shape", "kind"), [((2, 5, 4), np.int16), ((2, 5, 5), np.uint8), ((3, 5, 4), np.uint8)])
+def test_an_array_that_has_become_another_is_refused_when_read(shape: tuple[int, ...], kind: type) -> None:
+    kept = [np.zeros((2, 5, 4), np.uint8)]
+    samples = Samples.of(ByteSignals(kept, (5, 4), 6), torch.tensor([0]))
+    kept[0] = np.zeros(shape, kind)
+    with pytest.raises(DataError, match=re.escape("expected uint8 (2, 5, 4).")):
+        samples[:]
+
+
 def test_bounds_narrower_than_the_span_are_refused() -> None:
     split = volumes(12)
     with pytest.raises(DataError, match=re.escape("signals span (0.0, 1.0); the stated range is (0.0, 0.5).")):
