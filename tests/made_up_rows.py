@@ -25,7 +25,7 @@ UNRAISED = tuple(Check(code, False, 0.0, 0.005, "made up") for code in ("RANDOM"
 def made_up(wrong, *, clean="", n=10, epsilons=(0.1, 0.2), groups=0, start=0) -> Outcomes:
     """n samples of classes 0, 1, 0, 1, ...; `wrong` holds, by eps, the positions that are wrong: ["03", "0345"]."""
     y = np.arange(n) % 2
-    fallen = np.array([[str(i) in row or str(i) in clean for i in range(n)] for row in wrong])
+    adversarial = np.array([[str(i) in row or str(i) in clean for i in range(n)] for row in wrong])
     shape = (len(epsilons), n)
     return Outcomes(
         epsilons=np.array(epsilons, np.float64),
@@ -34,9 +34,14 @@ def made_up(wrong, *, clean="", n=10, epsilons=(0.1, 0.2), groups=0, start=0) ->
         group=np.arange(n) % groups if groups else np.full(n, -1),
         weight=np.ones(n, np.float32),
         clean=np.where([str(i) in clean for i in range(n)], 1 - y, y).astype(np.int16),
-        predicted=np.where(fallen, 1 - y, y).astype(np.int16),
-        fallen=fallen,
+        predicted=np.where(adversarial, 1 - y, y).astype(np.int16),
+        adversarial=adversarial,
         size=np.full(shape, 0.05, np.float32),
+        l0=np.ones(shape, np.int32),
+        l1=np.full(shape, 0.05, np.float32),
+        distance=np.full(n, np.nan, np.float32),
+        logits=np.zeros((1 + len(epsilons), n, 0), np.float16),
+        threshold=np.zeros(0),
         by=np.zeros(shape, np.int8),
         forwards=np.full(shape, 3, np.int32),
         gradients=np.full(shape, 2, np.int32),

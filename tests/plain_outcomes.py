@@ -27,8 +27,13 @@ def outcomes(
         weight=np.ones(n, np.float32) if weight is None else np.array(weight, np.float32),
         clean=np.array(clean, np.int16),
         predicted=rows,
-        fallen=rows != np.array(y),
+        adversarial=rows != np.array(y),
         size=np.zeros((e, n), np.float32),
+        l0=np.zeros((e, n), np.int32),
+        l1=np.zeros((e, n), np.float32),
+        distance=np.full(n, np.nan, np.float32),
+        logits=np.zeros((1 + e, n, 0), np.float16),
+        threshold=np.zeros(0),
         by=np.zeros((e, n), np.int8),
         forwards=np.zeros((e, n), np.int32),
         gradients=np.zeros((e, n), np.int32),
@@ -51,8 +56,9 @@ def random_row(seed: int, n: int = 60, groups: int = 6, weighted: bool = True, r
 
 def permuted(row: Outcomes, order: NDArray[np.int64]) -> Outcomes:
     held = row.arrays()
-    fixed = ("epsilons", "components")
-    return Outcomes(**{name: held[name] if name in fixed else held[name][..., order] for name in held})  # type: ignore[arg-type]
+    fixed = ("epsilons", "components", "threshold")
+    moved = {name: held[name] if name in fixed else held[name][..., order] for name in held if name != "logits"}
+    return Outcomes(**moved, logits=row.logits[:, order])  # type: ignore[arg-type]
 
 
 def correlated(rng: np.random.Generator, groups: int = 40, each: int = 25) -> Outcomes:

@@ -195,7 +195,7 @@ def size_for(problem: Linear, threat: Threat, standing: float) -> float:
     """An eps at which about the share `standing` of the samples cannot fall."""
     short, long = 1e-4, 30.0
     attacked = slice(0, 200)
-    free = threat.goal(problem.task.test.y[attacked], problem.task.classes).eligible.numpy()
+    free = threat.goal(problem.task.test.y[attacked], problem.task.outputs).eligible.numpy()
     for _ in range(12):
         middle = (short * long) ** 0.5
         holds = (reach(problem, threat, middle, attacked)[free] <= 0).mean() > standing

@@ -62,7 +62,7 @@ def main() -> None:
     ):
         sweep = Sweep(attack, victim, task, threat, (EPS,), RandomStream(("speed",)))
         outcomes = sweep.run(Checkpoint())
-        assert not outcomes.fallen.any()
+        assert not outcomes.adversarial.any()
         assert outcomes.gradients.sum() == chosen.rows * chosen.steps
         ours, theirs, ratio = pairs(lambda s=sweep: s.run(Checkpoint()), lambda: bare(module, task, chosen.steps))
         print(f"{name:<22}{ours:>8.3f}{theirs:>8.3f}{ratio:>7.2f}{limit:>7.2f}", flush=True)

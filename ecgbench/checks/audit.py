@@ -177,10 +177,10 @@ def _unbounded(finished: FinishedSweep) -> Check:
 def _saturated(trial: Trial, rng: RandomStream) -> None:
     """Rows whose cross-entropy has no gradient left, or whose logits are far apart (Croce and Hein 2020, appendix)."""
     zero = torch.zeros_like(trial.batch.x)
-    top = trial.logits(zero).topk(2, dim=1).values
+    lead = -margin(trial.logits(zero), replace(trial.goal, label=trial.batch.y, untargeted=True))
     _, grad = trial.value_and_grad(zero, cross_entropy)
     flat = grad.gradient.flatten(1).abs().amax(1) < 1e-12
-    rows = (flat | (top[:, 0] - top[:, 1] > GAP)).nonzero().squeeze(1)
+    rows = (flat | (lead > GAP)).nonzero().squeeze(1)
     if len(rows):
         _toward_all(trial[rows], zero[rows], 50, 0.1)
 
@@ -196,8 +196,7 @@ def _toward_all(trial: Trial, start: Tensor, steps: int, length: float) -> Tenso
     """The margin toward every other class in turn, likeliest first, on what remains."""
     if not trial.goal.untargeted:
         return ascent(trial, margin, steps, length, start)
-    logits = trial.logits(torch.zeros_like(trial.batch.x))
-    rivals = logits.scatter(1, trial.goal.label[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
+    rivals = trial.rivals()
 
     def part(left: Trial, at: Tensor, rank: int) -> Tensor:
         return ascent(left.toward(rivals[at, rank]), pair_margin, steps, length, start[at])

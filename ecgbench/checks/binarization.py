@@ -49,7 +49,7 @@ def _binarized_trial(finished: FinishedSweep, known: Trial, readouts: Readouts) 
     """The trial that the attack is given: the same rows, ball and goal, another head on the victim."""
     attack, victim = finished.sweep.attack, finished.sweep.lent
     return Trial.begin(
-        Victim(BinarizedVictim(victim, known.batch, known.goal, readouts)),
+        Victim(BinarizedVictim(victim, known.batch, known.goal, readouts), victim.outputs),
         known.batch,
         known.ball,
         known.goal,
@@ -77,7 +77,7 @@ class Readouts:
 
 
 class BinarizedVictim(Module):
-    """`victim` read out anew: class `reach` of a sample gets the readout, class `leave` 0, the others less.
+    """`victim` read out anew: the margin of a sample is its readout.
 
     The readout is -1 at the nearest point inside and 1 at the plant. Rows are told apart by sample id.
     """
@@ -88,15 +88,13 @@ class BinarizedVictim(Module):
         super().__init__()
         self.victim, self.batch, self.readouts = victim, batch, readouts
         self.takes_mask = victim.takes_mask
-        self.leave = goal.label if goal.untargeted else batch.y
-        self.reach = (goal.label + 1) % readouts.weight.shape[1] if goal.untargeted else goal.label
+        self.goal = goal
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, rng: RandomStream, ids: Tensor) -> Tensor:
         rows = (ids[:, None] == self.batch.ids[None, :]).int().argmax(1)
         logits = self.victim.logits(x, self.batch[rows], rng)
         value = (logits * self.readouts.weight[rows]).sum(1) + self.readouts.offset[rows]
-        made = (value.clamp(max=0.0) - LEAD)[:, None].expand_as(logits).scatter(1, self.leave[rows, None], 0.0)
-        return made.scatter(1, self.reach[rows, None], value[:, None])
+        return self.goal.outputs.with_margin(value, logits, self.goal[rows], self.batch.y[rows], LEAD)
 
 
 def fit_readouts(victim: Victim, batch: Batch, ball: Ball, rng: RandomStream) -> Readouts:

@@ -37,7 +37,7 @@ def verdict(outcomes: Outcomes) -> tuple[Check, ...]:
 
 
 def _largest_share(outcomes: Outcomes) -> float:
-    answered = np.bincount(outcomes.clean, outcomes.weight)
+    answered = np.bincount(np.unique(outcomes.clean, return_inverse=True)[1], outcomes.weight)
     return float(answered.max() / answered.sum())
 
 
@@ -48,8 +48,9 @@ def _least_gain(outcomes: Outcomes) -> float:
     """
     if len(np.unique(outcomes.group)) == 1:
         outcomes = replace(outcomes, group=np.full_like(outcomes.group, -1))
-    k = 1 + int(max(outcomes.y.max(), outcomes.clean.max()))
-    cell = outcomes.y.astype(np.int64) * k + outcomes.clean
+    known, place = np.unique(np.stack([outcomes.y, outcomes.clean]), return_inverse=True)
+    k, (y, clean) = len(known), place.reshape(2, -1)
+    cell = y * k + clean
     resamples = Resamples.of(outcomes, [cell, outcomes.weight], DRAWS, SEED)
     drawn = resamples.tally(cell, k * k, outcomes.weight).reshape(DRAWS, k, k)
     return float(np.quantile(_gain(drawn), TAILS[0]))

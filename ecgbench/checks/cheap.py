@@ -16,6 +16,7 @@ from torch import Tensor
 from ecgbench.checks.chance import verdict
 from ecgbench.checks.flags import DYNAMIC, GRAD, LOSS, NOISE, NOOP, PROB, RANDOM, STATE, STEP, Flag
 from ecgbench.checks.probe import EFFECT, EOT, Check, FinishedSweep, ascent
+from ecgbench.core.data import Batch
 from ecgbench.core.fingerprint import fingerprint
 from ecgbench.core.losses import cross_entropy, margin
 from ecgbench.core.random import RandomStream
@@ -84,37 +85,31 @@ def _function(finished: FinishedSweep) -> Iterator[Check]:
     before = fingerprint(victim.module)
     with torch.no_grad():
         once, again = (finished.logits(batch) for _ in range(2))
-    yield _random(finished, once, again)
+    yield _random(finished, batch, once, again)
     with torch.enable_grad():
         watched = victim.logits(batch.x.clone().requires_grad_(), batch, finished.rng.fold_in("logits")).detach()
-    moved, same = _agree(once, watched)
+    moved, same = _agree(batch, victim, once, watched)
     yield Check(DYNAMIC.code, not same, moved, SAME, "largest change of a logit when a gradient can be asked for")
     changed = fingerprint(victim.module) != before
     yield Check(STATE.code, changed, float(changed), 0.0, "a forward changes weights or buffers")
-    shown = len(batch) > 0 and _probabilities(once)
+    shown = len(batch) > 0 and victim.outputs.are_probabilities(once)
     yield Check(PROB.code, shown, float(shown), 0.0, "outputs are probabilities, not logits")
 
 
-def _probabilities(outputs: Tensor) -> bool:
-    """Whether `outputs` (n, classes) lie in 0..1 and sum to 1; of one read as (0, z), whether z does."""
-    inside = bool((outputs >= 0).all()) and bool((outputs <= 1).all())
-    single = outputs.shape[1] == 2 and not bool(outputs[:, 0].any())
-    return inside and (single or bool(((outputs.sum(1) - 1).abs() <= 1e-5).all()))
-
-
-def _random(finished: FinishedSweep, once: Tensor, again: Tensor) -> Check:
+def _random(finished: FinishedSweep, batch: Batch, once: Tensor, again: Tensor) -> Check:
     """A victim that says it is randomised must be the same at the same draws, and be asked often enough."""
-    moved, same = _agree(once, again)
+    moved, same = _agree(batch, finished.sweep.victim, once, again)
     if finished.sweep.victim.takes_rng and finished.sweep.attack.eot < EOT:
         note = f"the victim is randomised; the attack averages {finished.sweep.attack.eot} draws a step, not {EOT}"
         return Check(RANDOM.code, True, moved, SAME, note)
     return Check(RANDOM.code, not same, moved, SAME, "largest change of a logit between two forwards")
 
 
-def _agree(once: Tensor, again: Tensor) -> tuple[float, bool]:
-    """The largest change of a logit, and whether it is one of rounding and no class changes."""
+def _agree(batch: Batch, victim: Victim, once: Tensor, again: Tensor) -> tuple[float, bool]:
+    """The largest change of a logit, and whether it is one of rounding and no prediction changes."""
     moved, largest = (float(part.abs().amax()) if len(once) else 0.0 for part in (once - again, once))
-    return moved, bool((once.argmax(1) == again.argmax(1)).all()) and moved <= SAME * max(1.0, largest)
+    predicted = [victim.outputs.predict(part, batch.y) for part in (once, again)]
+    return moved, torch.equal(*predicted) and moved <= SAME * max(1.0, largest)
 
 
 def _gradients(finished: FinishedSweep) -> Check:

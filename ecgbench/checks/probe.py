@@ -74,13 +74,13 @@ class FinishedSweep:
     @property
     def attacked(self) -> NDArray[np.bool_]:
         """Samples that are right when clean and meant by the goal, (n,)."""
-        goal = self.sweep.threat.goal(self.sweep.samples.y, self.sweep.task.classes)
+        goal = self.sweep.threat.goal(self.sweep.samples.y, self.sweep.task.outputs)
         return np.asarray(goal.eligible.numpy() & self.outcomes.correct)
 
     @property
     def is_robust(self) -> NDArray[np.bool_]:
         """Attacked samples that are robust, (n,)."""
-        return self.attacked & ~self.outcomes.fallen[self.position]
+        return self.attacked & ~self.outcomes.adversarial[self.position]
 
     @property
     def robust_share(self) -> float:
@@ -103,7 +103,7 @@ class FinishedSweep:
         """A fresh trial of the sweep's victim, or of another one, in its threat at the eps looked at, all lent."""
         sweep, batch = self.sweep, batch.copy()
         ball = sweep.threat.ball(batch, self.eps, sweep.task.bounds)
-        goal = sweep.threat.goal(batch.y, sweep.task.classes)
+        goal = sweep.threat.goal(batch.y, sweep.task.outputs)
         rng, rate = self.rng.fold_in("victim"), sweep.task.rate
         return Trial.begin(victim or sweep.lent, batch, ball, goal, rng, draws=EOT, rate=rate)
 

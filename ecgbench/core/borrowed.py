@@ -22,6 +22,7 @@ from ecgbench.core.ambient import default_dtype
 from ecgbench.core.data import Batch
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.fingerprint import fingerprint
+from ecgbench.core.outputs import Outputs
 from ecgbench.core.random import RandomStream
 from ecgbench.core.victim import Victim
 
@@ -114,13 +115,13 @@ def borrowed(given: Any, device: torch.device | None, default: torch.dtype) -> I
         restore()
 
 
-def try_out(module: Borrowed, batch: Batch, classes: int | None) -> int:
+def try_out(module: Borrowed, batch: Batch, outputs: Outputs) -> int:
     """Ask about a few samples, one sample, and a gradient; the number of logits.
 
     A model whose backward fails, or that cannot be asked while a gradient may follow, is `blind` from then on. Raises
-    EcgbenchError where it cannot be asked at all, ContractError where it returns no logits of `classes`.
+    EcgbenchError where it cannot be asked at all, ContractError where it returns no logits of `outputs`.
     """
-    rng, victim = RandomStream(("trial question",)), Victim(module, classes)
+    rng, victim = RandomStream(("trial question",)), Victim(module, outputs)
     few = batch[:ASKED].to(victim.device)
     ask: Callable[[Batch], Tensor] = lambda rows: victim.logits(rows.x, rows, rng)  # noqa: E731
     try:
@@ -160,11 +161,11 @@ def _no_gradient(victim: Victim, few: Batch, rng: RandomStream) -> str | None:
         return one_line(fault).rstrip(".")
 
 
-def identity_of(module: Borrowed, batch: Batch, classes: int) -> str:
+def identity_of(module: Borrowed, batch: Batch, outputs: Outputs) -> str:
     """A digest of the weights; of what is no module, of its answers to a few samples, too."""
     weights = hashlib.sha256(fingerprint(module.parts).encode())
     if not isinstance(module.ask, Module) or isinstance(module.ask, Scores):
-        victim = Victim(module, classes)
+        victim = Victim(module, outputs)
         few = batch[:ASKED].to(victim.device)
         with torch.no_grad():
             weights.update(victim.logits(few.x, few, RandomStream(("trial question",))).cpu().numpy().tobytes())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ecgbench.core.errors import DataError
+from ecgbench.core.outputs import SINGLE_LABEL, Outputs, SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.signals import SelectedSignals, Signals
 
@@ -216,7 +217,8 @@ class Task:
     must stand beside every score, such as "intra-patient".
     `weighting` says in words what `test.weight` means. `skip_unpredicted` leaves a class that nobody predicts
     out of the mean precision (as some studies do) instead of counting it as 0. `challenge` names the classes whose
-    mean F1 the dataset's challenge was judged by, none where it had none.
+    mean F1 the dataset's challenge was judged by, none where it had none. `outputs` says what logits and labels mean:
+    by default that one of `classes` holds.
     """
 
     name: str
@@ -234,13 +236,18 @@ class Task:
     skip_unpredicted: bool = False
     challenge: tuple[str, ...] = ()
     synthetic: bool = False
+    outputs: Outputs = SINGLE_LABEL
 
     def __post_init__(self) -> None:
+        if isinstance(self.outputs, SingleLabel):
+            object.__setattr__(self, "outputs", SingleLabel(self.classes))
+        if self.outputs.classes != self.classes:
+            raise DataError(f"{self.name}: outputs are of {self.outputs.classes}; expected its classes {self.classes}.")
         for part in ("train", "val", "test"):
             samples: Samples = getattr(self, part)
             y = samples.y
-            if len(y) and (int(y.min()) < 0 or int(y.max()) >= len(self.classes)):
-                raise DataError(f"{self.name} {part}: a label lies outside 0..{len(self.classes) - 1}.")
+            if len(y) and (int(y.min()) < 0 or int(y.max()) >= self.outputs.codes):
+                raise DataError(f"{self.name} {part}: a label lies outside 0..{self.outputs.codes - 1}.")
             if self.features and samples.x.shape[-1] != len(self.features):
                 raise DataError(
                     f"{self.name} {part}: {samples.x.shape[-1]} features in x; {len(self.features)} are named."

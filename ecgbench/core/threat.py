@@ -15,6 +15,7 @@ from torch import Tensor
 from ecgbench.core.data import Batch, take
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
 from ecgbench.core.norms import L2, NORMS, Linf, Norm
+from ecgbench.core.outputs import SINGLE_LABEL, Outputs
 from ecgbench.core.parameters import Parameterised
 from ecgbench.core.random import RandomStream
 
@@ -55,14 +56,16 @@ class Threat(Parameterised):
         bounds = bounds if self.bounds else None
         return Ball.around(NORMS[self.norm], batch.x, radius, mask=mask, unit=unit, bounds=bounds, sides=sides)
 
-    def goal(self, y: Tensor, classes: Sequence[str]) -> Goal:
+    def goal(self, y: Tensor, outputs: Outputs) -> Goal:
         """What every row of `y` (n,) is attacked for. Raises UnknownNameError for a class nobody knows."""
         if self.target is None:
-            return Goal(label=y, untargeted=True, eligible=torch.ones_like(y, dtype=torch.bool))
-        target = _position(self.target, classes)
-        source = [_position(name, classes) for name in self.source_classes]
-        free = torch.isin(y, torch.tensor(source, device=y.device)) if source else y != target
-        return Goal(label=torch.full_like(y, target), untargeted=False, eligible=free & (y != target))
+            return Goal(y, untargeted=True, eligible=torch.ones_like(y, dtype=torch.bool), outputs=outputs)
+        target = _position(self.target, outputs.classes)
+        eligible = ~outputs.shows(y, target)
+        if self.source_classes:
+            of = [outputs.shows(y, _position(name, outputs.classes)) for name in self.source_classes]
+            eligible &= torch.stack(of).any(0)
+        return Goal(torch.full_like(y, target), untargeted=False, eligible=eligible, outputs=outputs)
 
     def comparable(self, other: Threat) -> bool:
         """Whether an eps means the same size under both."""
@@ -85,25 +88,30 @@ class Threat(Parameterised):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Per row: the class to leave (`untargeted`) or to reach, and whether the row is attacked at all.
+    """Per row: the label to leave (`untargeted`) or the class to reach, and whether the row is attacked at all.
 
-    `rival`, where set, is the one other class that a loss over a pair of classes looks at.
+    `rival`, where set, is the one other class that a loss over a pair of classes looks at. `outputs` says what labels
+    and logits mean.
     """
 
     label: Tensor
     untargeted: bool
     eligible: Tensor
     rival: Tensor | None = None
+    outputs: Outputs = SINGLE_LABEL
 
     def __getitem__(self, rows: Tensor | slice) -> Goal:
         rival = None if self.rival is None else take(self.rival, rows)
-        return Goal(take(self.label, rows), self.untargeted, take(self.eligible, rows), rival)
+        return Goal(take(self.label, rows), self.untargeted, take(self.eligible, rows), rival, self.outputs)
 
     def met(self, predicted: Tensor) -> Tensor:
-        """Which rows are adversarial, by predicted class (n,) -> (n,) bool; -1, no prediction at all, is not
-        adversarial.
-        """
-        return (predicted != self.label) & (predicted >= 0) if self.untargeted else predicted == self.label
+        """Which rows are adversarial, by prediction (n,) -> (n,) bool; -1, no prediction at all, is not adversarial."""
+        found = predicted != self.label if self.untargeted else self.outputs.shows(predicted, self.label)
+        return found & (predicted >= 0)
+
+    def met_by(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Which rows are adversarial, by logits (n, width), of rows of true label `y` (n,): (n,) bool."""
+        return self.met(self.outputs.predict(logits, y, self))
 
 
 @dataclass(frozen=True, slots=True)

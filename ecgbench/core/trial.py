@@ -19,7 +19,7 @@ from ecgbench.core.data import Batch, take
 from ecgbench.core.errors import ContractError
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Ball, Goal
-from ecgbench.core.victim import Victim, chunks, predicted_classes
+from ecgbench.core.victim import Victim, chunks
 
 HUGE = 1e15  # stands for an infinite gradient: squares of a hundred million of them still have a finite sum
 Watch = Literal["first", "last", "never"]
@@ -74,7 +74,7 @@ class Memory:
         self._close(name)
 
     def remember(self, rows: Tensor, delta: Tensor, component: str) -> None:
-        """These rows have fallen to `delta`, found by `component`."""
+        """These rows are adversarial at `delta`, found by `component`."""
         for name, value in (("is_adversarial", True), ("delta", delta), ("by", self.component(component))):
             self._open(name)[rows] = value
             self._close(name)
@@ -196,14 +196,12 @@ class Trial:
 
     def rivals(self) -> Tensor:
         """The other classes of each row, likeliest when clean first: (n, classes - 1); one forward."""
-        logits = self.logits(torch.zeros_like(self.batch.x))
-        others = logits.scatter(1, self.goal.label[:, None], -torch.inf)
-        return others.argsort(dim=1, descending=True, stable=True)[:, :-1]
+        return self.goal.outputs.rivals(self.logits(torch.zeros_like(self.batch.x)), self.goal)
 
     def toward_each(self, rivals: Tensor) -> Trial:
         """Every row k times in succession, once toward each of its `rivals` (n, k): a trial of n k rows.
 
-        To the memory these are one row, so a row that falls toward one rival has fallen.
+        To the memory these are one row, so a row that is adversarial toward one rival is adversarial.
         """
         rows = torch.arange(len(self), device=rivals.device).repeat_interleave(rivals.shape[1])
         return self[rows].toward(rivals.flatten())
@@ -281,9 +279,7 @@ class Trial:
         if trial is self:
             self._remember(logits.detach(), delta.detach(), "first")
         elif self.watch == "first":
-            at = trial.goal.met(predicted_classes(logits.detach(), trial.batch.y, trial.goal)) & trial.ball.contains(
-                delta.detach()
-            )
+            at = trial.goal.met_by(logits.detach(), trial.batch.y) & trial.ball.contains(delta.detach())
             one = at.nonzero()[:1].squeeze(1)
             trial[one]._remember(logits[one].detach(), delta[one].detach(), "first")
         return logits
@@ -348,7 +344,7 @@ class Trial:
         """Which rows are adversarial now, if this trial watches so; new ones inside their ball are remembered."""
         if self.watch != watch:
             return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-        hit = self.goal.met(predicted_classes(logits, self.batch.y, self.goal))
+        hit = self.goal.met_by(logits, self.batch.y)
         if bool(hit.any()):
             at = hit.nonzero().squeeze(1)
             at = at[self.ball[at].contains(delta[at])]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Batch
-from ecgbench.core.outputs import read_logits
+from ecgbench.core.outputs import SINGLE_LABEL, Outputs
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Goal
 
@@ -23,14 +22,13 @@ CHUNK_BYTES = 3 << 18
 class Victim:
     """A module and how to call it.
 
-    The module maps x (n, *shape) to logits (n, classes), or to something that `read_logits` reads as such; `classes` is
-    their number, None where it is not known. The module may ask for the mask (`takes_mask = True`, called `module(x,
-    mask)`) or for a random stream and sample ids (`takes_rng = True`, called with `rng=` a `RandomStream` that is new
-    at every forward, and `ids=`).
+    The module maps x (n, *shape) to logits (n, classes), or to something that `outputs` reads as such. The module may
+    ask for the mask (`takes_mask = True`, called `module(x, mask)`) or for a random stream and sample ids
+    (`takes_rng = True`, called with `rng=` a `RandomStream` that is new at every forward, and `ids=`).
     """
 
     module: Module
-    classes: int | None = None
+    outputs: Outputs = SINGLE_LABEL
     takes_mask: bool = field(init=False)
     takes_rng: bool = field(init=False)
 
@@ -53,7 +51,7 @@ class Victim:
 
         The module gets copies: it may work in place on its input. Raises ContractError where it returns something else.
         """
-        return read_logits(self.output(x.clone(), batch, rng), x, self.classes, self.name)
+        return self.outputs.read(self.output(x.clone(), batch, rng), x, self.name)
 
     def output(self, x: Tensor, batch: Batch, rng: RandomStream) -> object:
         """What the module itself returns for `x`, or for what remains for a tensor, such as an interval."""
@@ -61,42 +59,17 @@ class Victim:
         return self.module(*args, rng=rng, ids=batch.ids.clone()) if self.takes_rng else self.module(*args)
 
     def answers(self, x: Tensor, batch: Batch, rng: RandomStream, draws: int = 15) -> Tensor:
-        """What the class is read from, (n, classes): the logits; of a randomised module the votes of `draws` draws.
-
-        A draw votes for the class of its largest logit, for each of them where several are equal. Rows of NaN where
-        a draw has a logit that is not finite. No label is looked at.
+        """What the prediction is read from, (n, classes): the logits; of a randomised module the log-odds of the votes
+        of `draws` draws, rows of NaN where a draw has a logit that is not finite. No label is looked at.
         """
         with torch.no_grad():
             if not self.takes_rng:
                 return self.logits(x, batch, rng)
-            return sum(
-                (_votes(self.logits(x, batch, rng.fold_in("draw", draw))) for draw in range(draws)), torch.zeros(())
-            )
+            return self.outputs.pooled([self.logits(x, batch, rng.fold_in("draw", draw)) for draw in range(draws)])
 
     def predict(self, x: Tensor, batch: Batch, rng: RandomStream, goal: Goal | None = None) -> Tensor:
-        """Predicted class (n,) of `x` in place of `batch.x`, see `classes`."""
-        return predicted_classes(self.answers(x, batch, rng), batch.y, goal)
-
-
-def predicted_classes(answers: Tensor, y: Tensor, goal: Goal | None = None) -> Tensor:
-    """Predicted class of each row, (n, classes) -> (n,); -1 where an answer, or a difference of two, is not finite.
-
-    Where the largest answers are equal, the class that is worst for the victim counts: the one that `goal` is to
-    reach, else any but the true class `y` (n,). So a sample is right only if its class is above every other.
-    """
-    gaps = answers.amax(1, keepdim=True) - answers
-    if isfinite(float(gaps.sum())) and int(gaps.count_nonzero()) == gaps.numel() - len(gaps):
-        return gaps.argmin(1)
-    rank = torch.ones_like(gaps).scatter_(1, (goal.label if goal is not None and goal.untargeted else y)[:, None], 0.5)
-    if goal is not None and not goal.untargeted:
-        rank.scatter_(1, goal.label[:, None], 2.0)
-    predicted = torch.where(gaps == 0, rank, 0.0).argmax(1)
-    return torch.where(torch.isfinite(gaps).all(1), predicted, -1)
-
-
-def _votes(logits: Tensor) -> Tensor:
-    gaps = logits.amax(1, keepdim=True) - logits
-    return torch.where(torch.isfinite(gaps).all(1, keepdim=True), (gaps == 0).to(gaps.dtype), torch.nan)
+        """Prediction (n,) for `x` in place of `batch.x`."""
+        return self.outputs.predict(self.answers(x, batch, rng), batch.y, goal)
 
 
 @contextmanager
@@ -111,9 +84,9 @@ def evaluating(module: Module) -> Iterator[Victim]:
             part.training = mode
 
 
-def frozen(module: Module, classes: int | None = None) -> Victim:
+def frozen(module: Module, outputs: Outputs = SINGLE_LABEL) -> Victim:
     """The module as a victim for good: eval mode, weights without gradients."""
-    return Victim(module.eval().requires_grad_(False), classes)
+    return Victim(module.eval().requires_grad_(False), outputs)
 
 
 def chunks(rows: Tensor, shape: tuple[int, ...]) -> list[Tensor]:

@@ -24,7 +24,7 @@ def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float], split:
     """
     threat.check(task.physical, task.classes)
     samples = task.samples(split)
-    meant = threat.goal(samples.y, task.classes).eligible.nonzero().squeeze(1)
+    meant = threat.goal(samples.y, task.outputs).eligible.nonzero().squeeze(1)
     if not len(meant):
         raise EcgbenchError(_nobody(threat, len(samples), split))
     free, coarsest, worst = False, 0.0, 0

@@ -28,7 +28,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def lent(victim: Victim) -> Victim:
     """The victim with a module of its own; with the same one where it cannot be copied."""
     try:
-        return Victim(deepcopy(victim.module), victim.classes)
+        return Victim(deepcopy(victim.module), victim.outputs)
     except Exception:  # modules hold anything; weights are then watched by version counters alone
         return victim
 

@@ -6,7 +6,7 @@ Outcomes know neither victim nor attack, so any score on a board can be computed
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,33 @@ from ecgbench.core.errors import StoreError
 class Outcomes:
     """n samples, e sizes of the ball (ascending).
 
-    `y`, `clean` (n,): true and clean predicted class; `weight` (n,); `group` (n,), -1 where there is none;
-    `ids` (n,). Per eps, shape (e, n): `predicted` class at the returned perturbation, its `size` in the unit of
-    eps, `fallen` (adversarial by the goal and protocol), `by` (position in `components`), `forwards` and
-    `gradients` spent on the sample.
+    `y`, `clean` (n,): true label and clean prediction; `weight` (n,); `group` (n,), -1 where there is none;
+    `ids` (n,). Per eps, shape (e, n): `predicted` at the returned perturbation, its `size` in the unit of eps,
+    `adversarial` by the goal and protocol, `by` (position in `components`), `forwards` and `gradients` spent on the
+    sample; `l0`, the values that the perturbation changes, and `l1`, the sum of its absolute values, both measured, in
+    the unit of the threat.
+
+    `logits` (1 + e, n, w), when clean and at each eps, are the log-odds that metrics need (`Outputs.log_odds`), w = 0
+    where they need none; in float16, since no prediction is read from them. `threshold` (w,) is the value from which on
+    a class is said to hold, chosen on the validation split; NaN where there was nothing to choose from. `distance`
+    (n,), for an attack that seeks the smallest perturbation, is the size of what it found at the largest eps, in the
+    unit of eps; NaN where it found none, and for every other attack.
     """
 
     epsilons: NDArray[np.float64]
     ids: NDArray[np.int64]
-    y: NDArray[np.int16]
+    y: NDArray[np.integer]
     group: NDArray[np.int64]
     weight: NDArray[np.float32]
-    clean: NDArray[np.int16]
-    predicted: NDArray[np.int16]
-    fallen: NDArray[np.bool_]
+    clean: NDArray[np.integer]
+    predicted: NDArray[np.integer]
+    adversarial: NDArray[np.bool_]
     size: NDArray[np.float32]
+    l0: NDArray[np.int32]
+    l1: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    logits: NDArray[np.float16]
+    threshold: NDArray[np.float64]
     by: NDArray[np.int8]
     forwards: NDArray[np.int32]
     gradients: NDArray[np.int32]
@@ -43,8 +55,8 @@ class Outcomes:
         """Which samples are right when clean, (n,)."""
         return np.asarray(self.clean == self.y)
 
-    def at(self, eps: float) -> NDArray[np.int16]:
-        """Predicted classes (n,) at `eps`, 0 meaning clean. Raises KeyError for an eps that was not run."""
+    def at(self, eps: float) -> NDArray[np.integer]:
+        """Predictions (n,) at `eps`, 0 meaning clean. Raises KeyError for an eps that was not run."""
         if eps == 0:
             return self.clean
         found = np.flatnonzero(self.epsilons == eps)
@@ -69,11 +81,12 @@ class Outcomes:
         if set(arrays) != names:
             raise StoreError(f"outcomes hold {sorted(arrays)}; expected {sorted(names)}.")
         made = cls(**arrays)  # type: ignore[arg-type]
-        n, e = len(made.y), len(made.epsilons)
-        for name, kind in _KINDS.items():
-            value = arrays[name]
-            want = (e,) if name == "epsilons" else (e, n) if name in _PER_EPS else (n,)
-            if value.shape != want or value.dtype != kind:
+        n, e, w = made.y.size, made.epsilons.size, made.threshold.size
+        shapes = {"epsilons": (e,), "threshold": (w,), "logits": (1 + e, n, w)} | dict.fromkeys(_PER_EPS, (e, n))
+        for name, kinds in _KINDS.items():
+            value, want = arrays[name], shapes.get(name, (n,))
+            if value.shape != want or value.dtype not in kinds or (kinds == _LABEL and value.dtype != made.y.dtype):
+                kind = made.y.dtype if kinds == _LABEL and made.y.dtype in kinds else " or ".join(map(str, kinds))
                 raise StoreError(f"outcomes: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
         if (
             made.components.ndim != 1
@@ -84,21 +97,32 @@ class Outcomes:
         return made
 
 
-_PER_EPS = {"predicted", "fallen", "size", "by", "forwards", "gradients"}
-_KINDS = {
-    "epsilons": np.dtype(np.float64),
-    "ids": np.dtype(np.int64),
-    "y": np.dtype(np.int16),
-    "group": np.dtype(np.int64),
-    "weight": np.dtype(np.float32),
-    "clean": np.dtype(np.int16),
-    "predicted": np.dtype(np.int16),
-    "fallen": np.dtype(np.bool_),
-    "size": np.dtype(np.float32),
-    "by": np.dtype(np.int8),
-    "forwards": np.dtype(np.int32),
-    "gradients": np.dtype(np.int32),
+_PER_EPS = {"predicted", "adversarial", "size", "l0", "l1", "by", "forwards", "gradients"}
+_LABEL = (np.dtype(np.int16), np.dtype(np.int64))
+_KINDS: dict[str, tuple[np.dtype[Any], ...]] = {
+    "epsilons": (np.dtype(np.float64),),
+    "ids": (np.dtype(np.int64),),
+    "y": _LABEL,
+    "group": (np.dtype(np.int64),),
+    "weight": (np.dtype(np.float32),),
+    "clean": _LABEL,
+    "predicted": _LABEL,
+    "adversarial": (np.dtype(np.bool_),),
+    "size": (np.dtype(np.float32),),
+    "l0": (np.dtype(np.int32),),
+    "l1": (np.dtype(np.float32),),
+    "distance": (np.dtype(np.float32),),
+    "logits": (np.dtype(np.float16),),
+    "threshold": (np.dtype(np.float64),),
+    "by": (np.dtype(np.int8),),
+    "forwards": (np.dtype(np.int32),),
+    "gradients": (np.dtype(np.int32),),
 }
+
+
+def labels(values: NDArray[np.int64], codes: int) -> NDArray[np.integer]:
+    """Labels as outcomes hold them: int16 where that holds every one of 0 ... codes - 1, else int64."""
+    return values.astype(np.int16 if codes <= 2**15 else np.int64)
 
 
 class Spent(TypedDict):

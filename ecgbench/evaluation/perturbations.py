@@ -7,7 +7,7 @@ again; any other may find something else, and then the prediction kept here is t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from ecgbench.core.data import Batch
 from ecgbench.core.errors import StoreError
 from ecgbench.core.victim import chunks
-from ecgbench.evaluation.outcomes import Outcomes
+from ecgbench.evaluation.outcomes import Outcomes, labels
 from ecgbench.evaluation.sweep import Sweep
 
 
@@ -32,9 +32,9 @@ class Perturbations:
     x: NDArray[np.float32]
     delta: NDArray[np.float32]
     scale: NDArray[np.float32]
-    y: NDArray[np.int16]
-    clean: NDArray[np.int16]
-    attacked: NDArray[np.int16]
+    y: NDArray[np.integer]
+    clean: NDArray[np.integer]
+    attacked: NDArray[np.integer]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Every field by name, as it is stored."""
@@ -46,23 +46,25 @@ class Perturbations:
         if set(arrays) != set(_KINDS):
             raise StoreError(f"perturbations hold {sorted(arrays)}; expected {sorted(_KINDS)}.")
         whole = arrays["x"].shape
-        for name, kind in _KINDS.items():
+        for name, kinds in _KINDS.items():
             value, want = arrays[name], whole if name in ("x", "delta") else whole[:1]
             if name == "scale" and value.ndim == len(whole) > 1:
                 want = tuple(have if have == 1 else full for have, full in zip(value.shape, whole, strict=True))
-            if value.shape != want or value.dtype != kind:
+            if value.shape != want or value.dtype not in kinds:
+                kind = " or ".join(map(str, kinds))
                 raise StoreError(f"perturbations: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
         return cls(**arrays)  # type: ignore[arg-type]
 
 
-_KINDS = {
-    "ids": np.dtype(np.int64),
-    "x": np.dtype(np.float32),
-    "delta": np.dtype(np.float32),
-    "scale": np.dtype(np.float32),
-    "y": np.dtype(np.int16),
-    "clean": np.dtype(np.int16),
-    "attacked": np.dtype(np.int16),
+_LABEL = (np.dtype(np.int16), np.dtype(np.int64))
+_KINDS: dict[str, tuple[np.dtype[Any], ...]] = {
+    "ids": (np.dtype(np.int64),),
+    "x": (np.dtype(np.float32),),
+    "delta": (np.dtype(np.float32),),
+    "scale": (np.dtype(np.float32),),
+    "y": _LABEL,
+    "clean": _LABEL,
+    "attacked": _LABEL,
 }
 
 
@@ -85,7 +87,7 @@ def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int
         x=batch.x.numpy(),
         delta=delta.numpy(),
         scale=batch.scale.numpy(),
-        y=batch.y.numpy().astype(np.int16),
+        y=labels(batch.y.numpy(), sweep.task.outputs.codes),
         clean=_predicted(sweep, batch, batch.x, "clean"),
         attacked=_predicted(sweep, batch, batch.x + delta, "verdict"),
     )
@@ -93,13 +95,13 @@ def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int
 
 def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
     """Position of the eps whose perturbation decides at the headline eps, (n,); -1 for samples not attacked."""
-    test, fallen = sweep.samples, torch.from_numpy(outcomes.fallen[: headline + 1])
-    met = sweep.threat.goal(test.y, sweep.task.classes).eligible
+    test, adversarial = sweep.samples, torch.from_numpy(outcomes.adversarial[: headline + 1])
+    met = sweep.threat.goal(test.y, sweep.task.outputs).eligible
     if sweep.protocol.clean_wrong == "wrong":
         met = met & torch.from_numpy(outcomes.correct)
     at = torch.full_like(test.y, headline)
     if sweep.attack.minimal or sweep.protocol.sweep == "growing":
-        at = torch.where(fallen.any(0), fallen.int().argmax(0), at)
+        at = torch.where(adversarial.any(0), adversarial.int().argmax(0), at)
     return torch.where(met, at, -1)
 
 
@@ -112,11 +114,11 @@ def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     return delta
 
 
-def _predicted(sweep: Sweep, samples: Batch, x: Tensor, purpose: Literal["clean", "verdict"]) -> NDArray[np.int16]:
-    found = [np.zeros(0, np.int16)]
+def _predicted(sweep: Sweep, samples: Batch, x: Tensor, purpose: Literal["clean", "verdict"]) -> NDArray[np.integer]:
+    found = [np.zeros(0, np.int64)]
     for piece in chunks(torch.arange(len(samples)), sweep.task.shape):
         batch = samples[piece].to(sweep.device)
-        goal = None if purpose == "clean" else sweep.threat.goal(batch.y, sweep.task.classes)
-        labels = sweep.predicted(batch, x[piece].to(sweep.device), purpose, goal)
-        found.append(labels.cpu().numpy().astype(np.int16))
-    return np.concatenate(found)
+        goal = None if purpose == "clean" else sweep.threat.goal(batch.y, sweep.task.outputs)
+        predicted, _ = sweep.predicted(batch, x[piece].to(sweep.device), purpose, goal)
+        found.append(predicted.cpu().numpy())
+    return labels(np.concatenate(found), sweep.task.outputs.codes)

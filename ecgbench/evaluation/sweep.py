@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgbench.core.data import Batch, Samples, Task
@@ -22,11 +23,12 @@ from ecgbench.core.progress import Checkpoint, State, SweepProgress
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import TOLERANCE, Ball, Goal, Threat
 from ecgbench.core.trial import Trial
-from ecgbench.core.victim import Victim, chunks, predicted_classes
+from ecgbench.core.victim import Victim, chunks
 from ecgbench.evaluation.feasibility import check_feasible
 from ecgbench.evaluation.guard import guarded
 from ecgbench.evaluation.lending import AS_LENT, lent, tensors, unlabelled, unpatched, unwritten, victim_change
-from ecgbench.evaluation.outcomes import Outcomes
+from ecgbench.evaluation.outcomes import Outcomes, labels
+from ecgbench.evaluation.threshold import best_thresholds
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,17 @@ class Protocol(Parameterised):
         if self.per_class < 0:
             raise EcgbenchError(f"per_class={self.per_class} given; expected 0 or more samples of each class.")
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether every sample is attacked at every eps for all of the attack's steps, adversarial already or not.
+
+        Only then a score that needs more than the prediction, such as the AUROC, is as low as the attack can make it.
+        """
+        return (self.success, self.sweep, self.clean_wrong) == ("last", "independent", "attacked")
+
 
 STANDARD = Protocol()
+LARGEST = 65504.0  # that float16 holds
 
 
 @dataclass(frozen=True)
@@ -97,11 +108,11 @@ class Sweep:
         """
         check_grid(self.epsilons)
         check_feasible(self.threat, self.task, self.epsilons, self.protocol.split)
-        clean = self._clean()
-        goal = self.threat.goal(self.samples.y, self.task.classes)
+        clean, logits = self._clean(self.samples)
+        goal = self.threat.goal(self.samples.y, self.task.outputs)
         right = clean == self.samples.y
         open_rows = goal.eligible & right if self.protocol.clean_wrong == "wrong" else goal.eligible
-        table = _Table.resumed(checkpoint.load()) or _Table.begun(clean, len(self.epsilons))
+        table = _Table.resumed(checkpoint.load()) or _Table.begun(clean, logits, len(self.epsilons))
         if self.attack.minimal:
             self._visit(table, len(self.epsilons) - 1, open_rows, checkpoint)
             table.carry_all()
@@ -109,10 +120,10 @@ class Sweep:
             for position in range(table.position, len(self.epsilons)):
                 remaining = open_rows
                 if position and self.protocol.sweep == "growing":
-                    remaining = open_rows & ~table.fallen[position - 1]
+                    remaining = open_rows & ~table.adversarial[position - 1]
                     table.carry(position)
                 self._visit(table, position, remaining, checkpoint)
-        return self._outcomes(table, clean)
+        return self._outcomes(table, clean, logits)
 
     def _visit(self, table: _Table, position: int, remaining: Tensor, checkpoint: Checkpoint) -> None:
         """Attack the remaining samples at one eps, chunk by chunk."""
@@ -137,7 +148,7 @@ class Sweep:
             self.lent,
             loan,
             self.threat.ball(loan, eps, self.task.bounds),
-            self.threat.goal(loan.y, self.task.classes),
+            self.threat.goal(loan.y, self.task.outputs),
             self.rng.fold_in("victim", eps),
             watch="last" if self.attack.minimal else self.protocol.success,
             surrogate=self.lent_source,
@@ -190,47 +201,69 @@ class Sweep:
         for place in range(position + 1):
             ball = self.threat.ball(batch, self.epsilons[place], self.task.bounds)
             self._judge(table, place, rows, batch, ball, ball.project(delta))
+        found = table.adversarial[position, rows]
+        table.distance[rows] = torch.where(found, table.size[position, rows], torch.nan)
 
     def _judge(self, table: _Table, position: int, rows: Tensor, batch: Batch, ball: Ball, delta: Tensor) -> None:
         """The host's own verdict on `delta`, which lies in the ball of this eps."""
-        goal = self.threat.goal(batch.y, self.task.classes)
-        predicted = self.predicted(batch, batch.x + delta, "verdict", goal)
+        goal = self.threat.goal(batch.y, self.task.outputs)
+        predicted, logits = self.predicted(batch, batch.x + delta, "verdict", goal)
+        measured = delta if ball.unit is None else delta / ball.unit
         table.predicted[position, rows] = predicted.cpu()
-        table.fallen[position, rows] = goal.met(predicted).cpu()
+        table.adversarial[position, rows] = goal.met(predicted).cpu()
         table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
+        table.l0[position, rows] = delta.flatten(1).count_nonzero(1).cpu()
+        table.l1[position, rows] = measured.flatten(1).abs().sum(1).cpu()
+        table.logits[position, rows] = logits.cpu()
 
-    def _clean(self) -> Tensor:
-        samples = self.samples
+    def _clean(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        """What `predicted` gives for the samples as they are."""
         pieces = chunks(torch.arange(len(samples)), self.task.shape)
         batches = (samples[piece].to(self.device) for piece in pieces)
-        return torch.cat([self.predicted(batch, batch.x, "clean").cpu() for batch in batches])
+        found = [self.predicted(batch, batch.x, "clean") for batch in batches]
+        return torch.cat([predicted.cpu() for predicted, _ in found]), torch.cat([logits.cpu() for _, logits in found])
 
-    def predicted(self, batch: Batch, x: Tensor, purpose: str, goal: Goal | None = None) -> Tensor:
-        """Predicted class (n,) of `x` in place of `batch.x`; while the host's own victim answers, no label is in reach.
+    def predicted(self, batch: Batch, x: Tensor, purpose: str, goal: Goal | None = None) -> tuple[Tensor, Tensor]:
+        """Prediction (n,) for `x` in place of `batch.x`, and the log-odds (n, w) that metrics need, float16.
+
+        While the host's own victim answers, no label is in reach.
 
         Raises ContractError where an answer is not finite, or the module changes a setting of torch.
         """
         with guarded(self.victim.name), unlabelled(self.samples.y, batch.y, *self.labels):
             answers = self.victim.answers(x, batch, self.rng.fold_in(purpose))
-        predicted = predicted_classes(answers, batch.y, goal)
+        predicted = self.task.outputs.predict(answers, batch.y, goal)
         if bool((predicted < 0).any()):
             sample = int(batch.ids[predicted < 0][0])
             raise ContractError(self.victim.name, "finite logits", f"others on sample {sample}")
-        return predicted
+        return predicted, self.task.outputs.log_odds(answers).clamp(-LARGEST, LARGEST).half()
 
-    def _outcomes(self, table: _Table, clean: Tensor) -> Outcomes:
-        test = self.samples
+    def _threshold(self, logits: Tensor) -> NDArray[np.float64]:
+        """The threshold of each logit that metrics need, chosen on the validation split."""
+        val = self.task.val
+        if not logits.shape[-1] or not len(val):
+            return np.full(logits.shape[-1], np.nan)
+        holds = torch.stack([self.task.outputs.shows(val.y, label) for label in self.task.outputs.scored], 1)
+        return best_thresholds(self._clean(val)[1].numpy(), holds.numpy(), val.weight.numpy())
+
+    def _outcomes(self, table: _Table, clean: Tensor, logits: Tensor) -> Outcomes:
+        test, codes = self.samples, self.task.outputs.codes
         group = torch.full_like(test.ids, -1) if test.group is None else test.group
         return Outcomes(
             epsilons=np.array(self.epsilons, dtype=np.float64),
             ids=test.ids.numpy(),
-            y=test.y.numpy().astype(np.int16),
+            y=labels(test.y.numpy(), codes),
             group=group.numpy(),
             weight=test.weight.numpy(),
-            clean=clean.numpy().astype(np.int16),
-            predicted=table.predicted.numpy().astype(np.int16),
-            fallen=table.fallen.numpy(),
+            clean=labels(clean.numpy(), codes),
+            predicted=labels(table.predicted.numpy(), codes),
+            adversarial=table.adversarial.numpy(),
             size=table.size.numpy(),
+            l0=table.l0.numpy().astype(np.int32),
+            l1=table.l1.numpy(),
+            distance=table.distance.numpy(),
+            logits=torch.cat([logits[None], table.logits]).numpy(),
+            threshold=self._threshold(logits),
             by=table.by.numpy().astype(np.int8),
             forwards=table.forwards.numpy().astype(np.int32),
             gradients=table.gradients.numpy().astype(np.int32),
@@ -274,11 +307,18 @@ def measure(attack: Attack, ball: Ball, delta: Tensor, batch: Batch) -> None:
 
 @dataclass
 class _Table:
-    """The growing result, shape (e, n) each, and the last finished chunk of the eps at `position`."""
+    """The growing result and the last finished chunk of the eps at `position`.
+
+    Shapes are (e, n), of `logits` (e, n, w), of `distance` (n,).
+    """
 
     predicted: Tensor
-    fallen: Tensor
+    adversarial: Tensor
     size: Tensor
+    l0: Tensor
+    l1: Tensor
+    logits: Tensor
+    distance: Tensor
     by: Tensor
     forwards: Tensor
     gradients: Tensor
@@ -287,13 +327,17 @@ class _Table:
     chunk: int = 0
 
     @classmethod
-    def begun(cls, clean: Tensor, grid: int) -> _Table:
+    def begun(cls, clean: Tensor, logits: Tensor, grid: int) -> _Table:
         """Nothing attacked: everyone predicted as when clean."""
         zeros = torch.zeros(grid, len(clean), dtype=torch.int64)
         return cls(
             predicted=clean.repeat(grid, 1),
-            fallen=zeros.bool(),
+            adversarial=zeros.bool(),
             size=zeros.float(),
+            l0=zeros.clone(),
+            l1=zeros.float(),
+            logits=logits.repeat(grid, 1, 1),
+            distance=torch.full((len(clean),), torch.nan),
             by=zeros.clone(),
             forwards=zeros.clone(),
             gradients=zeros.clone(),
@@ -317,13 +361,13 @@ class _Table:
 
     def carry(self, position: int) -> None:
         """What was adversarial at the eps before stays so, by the same perturbation."""
-        adversarial = self.fallen[position - 1]
-        for part in (self.predicted, self.fallen, self.size, self.by):
-            part[position] = torch.where(adversarial, part[position - 1], part[position])
+        adversarial = self.adversarial[position - 1]
+        for part in (self.predicted, self.adversarial, self.size, self.l0, self.l1, self.logits, self.by):
+            part[position, adversarial] = part[position - 1, adversarial]
 
     def carry_all(self) -> None:
         """The same over the whole grid."""
-        for position in range(1, len(self.fallen)):
+        for position in range(1, len(self.adversarial)):
             self.carry(position)
 
     def note(self, position: int, rows: Tensor, trial: Trial) -> None:
@@ -341,4 +385,4 @@ class _Table:
         return places[trial.memory.by.cpu()]
 
 
-_ROWS = ("predicted", "fallen", "size", "by", "forwards", "gradients")
+_ROWS = ("predicted", "adversarial", "size", "l0", "l1", "logits", "distance", "by", "forwards", "gradients")

@@ -173,7 +173,7 @@ def _distinct(columns: Iterable[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArr
     return rows, sizes
 
 
-def _at(outcomes: Outcomes, eps: float) -> NDArray[np.int16]:
+def _at(outcomes: Outcomes, eps: float) -> NDArray[np.integer]:
     try:
         return outcomes.at(eps)
     except KeyError:

@@ -30,10 +30,10 @@ def attacked(name: str, sweep: Sweep) -> Attacked:
     began = process_time()
     outcomes = sweep.run(Checkpoint())
     seconds = process_time() - began
-    found = outcomes.fallen[0] & outcomes.correct
+    found = outcomes.adversarial[0] & outcomes.correct
     parts, counts = np.unique(outcomes.components[outcomes.by[0][found]], return_counts=True)
     named = {str(part): int(count) for part, count in zip(parts, counts, strict=True) if part}
-    return Attacked(name, outcomes.correct & ~outcomes.fallen[0], seconds, named)
+    return Attacked(name, outcomes.correct & ~outcomes.adversarial[0], seconds, named)
 
 
 def union(runs: Sequence[Attacked]) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from ecgbench.results.record import Record
 
 PLACE = 6  # terms of the order, all but the names: victims that agree in them share a rank
 Key = TypeVar("Key", bound=Hashable)
-_COLUMNS = ("predicted", "fallen", "size", "by", "forwards", "gradients")
+_COLUMNS = ("predicted", "adversarial", "size", "l0", "l1", "by", "forwards", "gradients")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def worst_case(runs: Sequence[tuple[str, Outcomes]], epsilons: Sequence[float]) 
 
     `runs` are attacks and outcomes on the same samples in the same order, at least one at each of `epsilons`.
     What is known of a sample is taken from the first run that makes it wrong; `by` and `components` name it.
-    The clean prediction is the worst over all runs, too.
+    The clean prediction is the worst over all runs, too. Logits are of single runs, so there are none.
     """
     first = runs[0][1]
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
@@ -129,6 +129,9 @@ def worst_case(runs: Sequence[tuple[str, Outcomes]], epsilons: Sequence[float]) 
         first,
         epsilons=np.asarray(epsilons, np.float64),
         clean=_taken(clean, _first_wrong(clean, first.y)),
+        distance=np.full(len(first.y), np.nan, np.float32),
+        logits=np.zeros((1 + len(epsilons), len(first.y), 0), np.float16),
+        threshold=np.zeros(0),
         components=np.asarray([attack for attack, _ in runs], np.str_),
         **{name: np.reshape(column, (len(epsilons), len(first.y))) for name, column in columns.items()},
     )
@@ -143,7 +146,7 @@ def at_headline(rows: Iterable[Published], victim: RankedVictim) -> list[Outcome
     return [worst_case(runs[seed], [victim.headline]) for seed in sorted(_complete(by_seed, victim.headline))]
 
 
-def _first_wrong(predicted: Sequence[NDArray[np.int16]], y: NDArray[np.int16]) -> NDArray[np.int64]:
+def _first_wrong(predicted: Sequence[NDArray[np.integer]], y: NDArray[np.integer]) -> NDArray[np.int64]:
     """Position of the first run in which each sample is wrong, 0 if it is right in all: (n,)."""
     return np.asarray((np.stack(predicted) != y).argmax(0))
 

@@ -28,6 +28,7 @@ from ecgbench.core.given import (
     shuffled,
 )
 from ecgbench.core.interfaces import Attack
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.parameters import MisfitError, Reader, misfit, shown
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
@@ -133,7 +134,7 @@ def task_of(model: Borrowed, x: Any, y: Any, mask: Any, group: Any, classes: Any
         mask=None if mask is None else read_mask(mask),
         group=None if group is None else read_groups(group),
     )
-    logits = try_out(model, samples, None if names is None else len(names))
+    logits = try_out(model, samples, SingleLabel(names or ()))
     if names is None:
         if logits == 1 and len(labels.unique()) < 2:
             raise EcgbenchError(
@@ -151,7 +152,7 @@ def judged(model: Borrowed, given: Task, request: Question, audit: bool, checkpo
     reason = request.attack.unfit(task, request.threat)
     if reason is not None:
         raise EcgbenchError(reason)
-    victim, rng = Victim(model, len(task.classes)), RandomStream(("attack", request.seed))
+    victim, rng = Victim(model, task.outputs), RandomStream(("attack", request.seed))
     foe, threat, place = request.attack, request.threat, str(victim.device)
     sweep = Sweep(foe, victim, task, threat, request.epsilons, rng, request.protocol, device=place)
     try:
@@ -180,7 +181,7 @@ def judged(model: Borrowed, given: Task, request: Question, audit: bool, checkpo
         libraries=request.attack.libraries,
     )
     identity = {
-        "victim": {"data": _digest(given.test), "weights": identity_of(model, given.test, len(task.classes))},
+        "victim": {"data": _digest(given.test), "weights": identity_of(model, given.test, task.outputs)},
         **labels.names,
         "classes": list(task.classes),
         "epsilons": [repr(eps) for eps in request.epsilons],

@@ -74,7 +74,7 @@ class Victims:
         module = self._blank(cell, defense)
         module.load_state_dict(load(files[WEIGHTS]))
         cost = msgspec.json.decode(files[COST])
-        victim = frozen(module.to(self.device), len(self.recordings.task(cell.dataset).classes))
+        victim = frozen(module.to(self.device), self.recordings.task(cell.dataset).outputs)
         return Trained(victim, float(cost["seconds"]), key, cost.get("precision"))
 
     def is_available(self, identity: Identity) -> bool:

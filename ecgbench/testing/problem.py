@@ -82,7 +82,7 @@ class Problem:
             Victim(deepcopy(self.module).eval().requires_grad_(training)),
             batch,
             self.threat.ball(batch, self.eps if eps is None else eps, self.task.bounds),
-            self.threat.goal(batch.y, self.task.classes),
+            self.threat.goal(batch.y, self.task.outputs),
             RandomStream(("victim", 0)),
             watch=watch,
             gradients_allowed=gradients,

@@ -207,7 +207,7 @@ def test_a_mask_that_saves_nobody_is_not_MASKEDGRAD() -> None:  # noqa: N802
     task, module = trained()
     sweep = sweep_of(Noise(draws=50), frozen(Tricked(module, turned)), task, eps=30.0)
     outcomes = sweep.run(Checkpoint())
-    outcomes.fallen[:] = True
+    outcomes.adversarial[:] = True
     assert not audited(sweep, outcomes=outcomes)["MASKEDGRAD"].raised
 
 

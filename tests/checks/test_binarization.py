@@ -51,7 +51,7 @@ def planted(
 ) -> tuple[Batch, Ball, Goal, Readouts]:
     threat, batch = threat or Threat("linf"), task.test[:80]
     ball = threat.ball(batch, eps, task.bounds)
-    return batch, ball, threat.goal(batch.y, task.classes), fit_readouts(victim, batch, ball, RNG)
+    return batch, ball, threat.goal(batch.y, task.outputs), fit_readouts(victim, batch, ball, RNG)
 
 
 def asked(victim: Victim, batch: Batch, goal: Goal, readouts: Readouts, delta: Tensor | float = 0.0) -> Tensor:

@@ -17,6 +17,7 @@ from ecgbench.checks.probe import EFFECT, FinishedSweep
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.interfaces import Attack
 from ecgbench.core.losses import margin
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Norm, Threat
@@ -224,7 +225,7 @@ def test_the_effect_estimates_by_how_much_the_score_is_too_high() -> None:
     task, module = trained()
     sweep = sweep_of(HalfHearted(), task, frozen(module))
     honest = replace(sweep, attack=HONEST).run(Checkpoint())
-    too_high = float((~sweep.run(Checkpoint()).fallen[1] & honest.fallen[1]).mean())
+    too_high = float((~sweep.run(Checkpoint()).adversarial[1] & honest.adversarial[1]).mean())
     assert too_high > 0.05
     assert examined(sweep)["LOSS"].effect == pytest.approx(too_high, abs=0.02)
 
@@ -324,4 +325,6 @@ def test_the_margin_is_what_the_loss_check_climbs() -> None:
     task, module = trained()
     same = PGD(steps=20, rel_step=0.25, loss="margin", start="zero")
     assert examined(sweep_of(same, task, frozen(module)))["LOSS"].effect == 0
-    assert margin(torch.tensor([[1.0, 3.0]]), Threat("linf").goal(torch.tensor([0]), ("0", "1"))).tolist() == [2]
+    assert margin(
+        torch.tensor([[1.0, 3.0]]), Threat("linf").goal(torch.tensor([0]), SingleLabel(("0", "1")))
+    ).tolist() == [2]

@@ -17,6 +17,7 @@ from torch import Tensor
 from ecgbench.core.data import Samples
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
 from ecgbench.core.norms import NORMS, Norm
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Ball, Goal, Threat
 from tests.problems import Array, Bounds, summit
@@ -444,25 +445,25 @@ Y = torch.tensor([0, 1, 2, 0])
 
 
 def test_without_a_target_every_sample_is_attacked_and_falls_when_it_leaves_its_class() -> None:
-    goal = Threat("linf").goal(Y, CLASSES)
+    goal = Threat("linf").goal(Y, SingleLabel(CLASSES))
     assert goal.eligible.all() and goal.untargeted
     assert goal.met(torch.tensor([0, 0, 1, 2])).tolist() == [False, True, True, True]
 
 
 def test_with_a_target_the_others_are_attacked_and_fall_when_they_reach_it() -> None:
-    goal = Threat("linf", target="S").goal(Y, CLASSES)
+    goal = Threat("linf", target="S").goal(Y, SingleLabel(CLASSES))
     assert goal.eligible.tolist() == [True, False, True, True]
     assert goal.met(torch.tensor([2, 1, 1, 0])).tolist() == [False, True, True, False]
 
 
 def test_only_samples_of_the_source_classes_are_attacked() -> None:
-    assert Threat("linf", source_classes=("V",), target="N").goal(Y, CLASSES).eligible.tolist() == [
+    assert Threat("linf", source_classes=("V",), target="N").goal(Y, SingleLabel(CLASSES)).eligible.tolist() == [
         False,
         False,
         True,
         False,
     ]
-    assert Threat("linf", source_classes=("N", "V"), target="N").goal(Y, CLASSES).eligible.tolist() == [
+    assert Threat("linf", source_classes=("N", "V"), target="N").goal(Y, SingleLabel(CLASSES)).eligible.tolist() == [
         False,
         False,
         True,
@@ -472,8 +473,8 @@ def test_only_samples_of_the_source_classes_are_attacked() -> None:
 
 def test_no_prediction_at_all_is_no_fall() -> None:
     none = torch.full((4,), -1)
-    assert not Threat("linf").goal(Y, CLASSES).met(none).any()
-    assert not Threat("linf", target="N").goal(Y, CLASSES).met(none).any()
+    assert not Threat("linf").goal(Y, SingleLabel(CLASSES)).met(none).any()
+    assert not Threat("linf", target="N").goal(Y, SingleLabel(CLASSES)).met(none).any()
 
 
 def test_rows_of_an_aim_keep_their_rivals() -> None:
@@ -481,7 +482,7 @@ def test_rows_of_an_aim_keep_their_rivals() -> None:
     part = goal[rows]
     assert part.label.tolist() == [2, 0] and part.eligible.tolist() == [True, False]
     assert part.rival is not None and part.rival.tolist() == [0, 2]
-    assert Threat("linf").goal(Y, CLASSES)[rows].rival is None
+    assert Threat("linf").goal(Y, SingleLabel(CLASSES))[rows].rival is None
 
 
 @pytest.mark.parametrize("threat", [Threat("l2", unit="mV"), Threat("l2", unit="physical"), Threat("l2", target="V")])
@@ -508,7 +509,7 @@ def test_rules_that_do_not_fit_are_refused_with_a_sentence(threat: Threat, physi
 
 def test_aiming_at_a_class_nobody_knows_names_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="known: N, S, V"):
-        Threat("linf", target="9").goal(Y, CLASSES)
+        Threat("linf", target="9").goal(Y, SingleLabel(CLASSES))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -14,10 +14,11 @@ from torch.nn import Module
 
 from ecgbench.core.errors import ContractError
 from ecgbench.core.losses import margin, pair_margin
+from ecgbench.core.outputs import SINGLE_LABEL, SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Goal, Threat
 from ecgbench.core.trial import Trial, Watch
-from ecgbench.core.victim import CHUNK_BYTES, Victim, chunks, evaluating, frozen, predicted_classes
+from ecgbench.core.victim import CHUNK_BYTES, Victim, chunks, evaluating, frozen
 from tests.problems import Written, linear_problem, thresholds, trial_of
 
 LEVELS = [0.15, 0.35, 0.75, 5.0]
@@ -447,11 +448,13 @@ LOGITS = [[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.0, 0.0, 5.0], [1
 )
 def test_a_sample_is_right_only_if_its_class_is_above_every_other(y: int, expected: list[int]) -> None:
     logits, labels = torch.tensor(LOGITS), torch.full((6,), y)
-    goal = Threat("linf").goal(labels, "abc")
-    assert predicted_classes(logits, labels).tolist() == predicted_classes(logits, labels, goal).tolist() == expected
+    goal = Threat("linf").goal(labels, SingleLabel(tuple("abc")))
+    assert (
+        SINGLE_LABEL.predict(logits, labels).tolist() == SINGLE_LABEL.predict(logits, labels, goal).tolist() == expected
+    )
     own = logits[:, y]
     others = logits.masked_fill(torch.arange(3) == y, -torch.inf).amax(1)
-    assert torch.equal(predicted_classes(logits, labels) == y, own > others)
+    assert torch.equal(SINGLE_LABEL.predict(logits, labels) == y, own > others)
 
 
 @pytest.mark.parametrize(
@@ -460,8 +463,8 @@ def test_a_sample_is_right_only_if_its_class_is_above_every_other(y: int, expect
 )
 def test_a_target_among_the_largest_logits_is_reached(y: int, target: str, expected: list[int]) -> None:
     logits, labels = torch.tensor(LOGITS), torch.full((6,), y)
-    aim = Threat("linf", target=target).goal(labels, "abc")
-    predicted = predicted_classes(logits, labels, aim)
+    aim = Threat("linf", target=target).goal(labels, SingleLabel(tuple("abc")))
+    predicted = SINGLE_LABEL.predict(logits, labels, aim)
     assert predicted.tolist() == expected
     goal = "abc".index(target)
     assert torch.equal(aim.met(predicted), logits[:, goal] >= logits.amax(1))
@@ -475,14 +478,14 @@ def test_logits_whose_differences_are_not_finite_are_no_prediction(row: list[flo
     for others in ([[0.0, 1.0]], [[0.0, 0.0]], []):
         logits = torch.tensor([row, *others])
         y = torch.zeros(len(logits), dtype=torch.int64)
-        assert predicted_classes(logits, y).tolist() == [-1, *([1] * len(others))]
+        assert SINGLE_LABEL.predict(logits, y).tolist() == [-1, *([1] * len(others))]
 
 
 def test_large_and_tiny_logits_are_ranked_as_they_are() -> None:
     for scale in (1e-45, 1e-38, 1.0, 1e30, 1.7e38):
         logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, 1.0]]) * scale
-        assert predicted_classes(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 1]
-    assert predicted_classes(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).tolist() == []
+        assert SINGLE_LABEL.predict(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 1]
+    assert SINGLE_LABEL.predict(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).tolist() == []
 
 
 class Voting(Module):
@@ -522,6 +525,8 @@ def test_a_trial_finds_a_tie_and_remembers_it() -> None:
     victim = Victim(Written(lambda x: torch.zeros(len(x), 2)))
     for threat in (Threat("linf"), Threat("linf", target="b")):
         batch = replace(samples, y=torch.zeros_like(samples.y))
-        trial = Trial.begin(victim, batch, threat.ball(batch, 1.0), threat.goal(batch.y, "ab"), RandomStream((0,)))
+        trial = Trial.begin(
+            victim, batch, threat.ball(batch, 1.0), threat.goal(batch.y, SingleLabel(tuple("ab"))), RandomStream((0,))
+        )
         trial.logits(torch.zeros_like(batch.x))
         assert bool(trial.is_adversarial.all())

@@ -50,7 +50,7 @@ def test_the_sweeps_own_perturbations_are_found_again(attack: Attack, protocol: 
     assert np.array_equal(kept.attacked, outcomes.at(eps)[rows]) and np.array_equal(kept.clean, outcomes.clean[rows])
     assert np.abs(kept.delta).max((1, 2)) == pytest.approx(outcomes.size[place][rows], abs=1e-6)
     expected = outcomes.correct if protocol.clean_wrong == "wrong" else np.ones(len(outcomes.y), bool)
-    assert len(rows) == expected.sum() > len(np.unique(outcomes.fallen[place][rows])) == 2
+    assert len(rows) == expected.sum() > len(np.unique(outcomes.adversarial[place][rows])) == 2
 
 
 def test_the_first_attacked_samples_by_id_are_kept() -> None:

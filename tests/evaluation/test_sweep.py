@@ -27,6 +27,7 @@ from ecgbench.core.victim import Victim
 from ecgbench.evaluation.lending import module_change
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Protocol, Sweep
+from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
@@ -64,7 +65,7 @@ def random_outcomes() -> Outcomes:
 
 
 def same(one: Outcomes, other: Outcomes) -> bool:
-    return all(np.array_equal(value, other.arrays()[name]) for name, value in one.arrays().items())
+    return pack(one) == pack(other)
 
 
 # what is adversarial stays so
@@ -73,9 +74,9 @@ def same(one: Outcomes, other: Outcomes) -> bool:
 def test_what_fell_stays_fallen_by_the_same_perturbation_at_no_further_cost() -> None:
     found = random_outcomes()
     for position in range(1, len(GRID)):
-        adversarial = found.fallen[position - 1]
-        assert 0 < adversarial.sum() < found.fallen[position].sum()
-        for part in (found.predicted, found.fallen, found.size, found.by):
+        adversarial = found.adversarial[position - 1]
+        assert 0 < adversarial.sum() < found.adversarial[position].sum()
+        for part in (found.predicted, found.adversarial, found.size, found.by):
             assert np.array_equal(part[position][adversarial], part[position - 1][adversarial])
         assert not found.forwards[position][adversarial].any() and not found.gradients[position][adversarial].any()
 
@@ -85,16 +86,16 @@ def test_a_sample_wrong_when_clean_is_wrong_at_every_eps_and_not_attacked() -> N
     wrong = found.clean != found.y
     assert 0.1 < wrong.mean() < 0.5
     assert (found.predicted[:, wrong] == found.clean[wrong]).all()
-    for part in (found.fallen, found.size, found.forwards, found.gradients):
+    for part in (found.adversarial, found.size, found.forwards, found.gradients):
         assert not part[:, wrong].any()
 
 
 def test_survivors_are_attacked_at_every_eps_and_sizes_stay_inside() -> None:
     found = random_outcomes()
-    standing = (found.clean == found.y) & ~found.fallen
+    standing = (found.clean == found.y) & ~found.adversarial
     assert (found.gradients[standing] == 10).all() and (found.forwards[standing] == 11).all()
     assert (found.size <= found.epsilons[:, None] * (1 + 1e-5)).all()
-    assert (found.predicted[found.fallen] != np.tile(found.y, (3, 1))[found.fallen]).all()
+    assert (found.predicted[found.adversarial] != np.tile(found.y, (3, 1))[found.adversarial]).all()
 
 
 def test_outcomes_carry_the_split_and_can_be_stored() -> None:
@@ -123,7 +124,7 @@ def test_progress_is_told_by_chunk_and_ends_with_everyone_done(monkeypatch: pyte
 
 def share_that_differs(one: Outcomes, other: Outcomes) -> float:
     assert np.array_equal(one.ids, other.ids)
-    return float(np.mean((one.predicted != other.predicted).any(0) | (one.fallen != other.fallen).any(0)))
+    return float(np.mean((one.predicted != other.predicted).any(0) | (one.adversarial != other.adversarial).any(0)))
 
 
 def large_sweep(norm: Norm) -> Sweep:
@@ -141,7 +142,7 @@ def test_outcomes_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatc
     whole = large_outcomes(norm)
     monkeypatch.setattr("ecgbench.core.victim.CHUNK_BYTES", 4 * 24 * rows)
     pieces = large_sweep(norm).run(Checkpoint())
-    assert 0.1 < whole.fallen[0].mean() < whole.fallen[-1].mean() < 0.7
+    assert 0.1 < whole.adversarial[0].mean() < whole.adversarial[-1].mean() < 0.7
     assert share_that_differs(whole, pieces) <= 1e-4
 
 
@@ -261,8 +262,8 @@ def test_with_source_classes_all_others_keep_their_clean_class() -> None:
     attacked = (found.y == 0) & (found.clean == 0)
     assert (found.predicted[:, ~attacked] == found.clean[~attacked]).all()
     assert not found.forwards[:, ~attacked].any() and (found.forwards[0, attacked] > 0).all()
-    assert 0 < found.fallen[-1].sum() < attacked.sum()
-    assert np.array_equal(found.fallen[:, attacked], found.predicted[:, attacked] == 2)
+    assert 0 < found.adversarial[-1].sum() < attacked.sum()
+    assert np.array_equal(found.adversarial[:, attacked], found.predicted[:, attacked] == 2)
 
 
 def test_a_targeted_row_that_merely_leaves_its_class_has_not_fallen_but_counts_as_wrong() -> None:
@@ -271,7 +272,7 @@ def test_a_targeted_row_that_merely_leaves_its_class_has_not_fallen_but_counts_a
     victim = Victim(Written(lambda x: torch.stack([0 * x[:, 0, 0] + 0.25, 3 * x[:, 0, 0], 4 * x[:, 0, 0] - 0.45], 1)))
     made = sweep(PGD(loss="margin", start="zero"), task_of(samples, 3), victim, Threat("linf", target="2"), (0.2, 0.6))
     found = made.run(Checkpoint())
-    assert found.fallen[:, 0].tolist() == [False, True]
+    assert found.adversarial[:, 0].tolist() == [False, True]
     assert found.predicted[:, 0].tolist() == [1, 2]
 
 
@@ -281,7 +282,7 @@ def test_budgets_in_a_physical_unit_are_each_samples_own(norm: Norm) -> None:
     problem, threat = linear_problem(2, (1, 30), 500, scale=scale), Threat(norm, unit="mV")
     grid = (0.01, 0.03) if norm == "linf" else (0.05, 0.15)
     found = sweep(PGD(loss="margin", start="zero"), problem.task, problem.victim, threat, grid).run(Checkpoint())
-    for eps, fallen, size in zip(grid, found.fallen, found.size, strict=True):
+    for eps, fallen, size in zip(grid, found.adversarial, found.size, strict=True):
         lead = reach(problem, threat, eps)
         assert 0.1 < fallen.mean() < 0.9
         assert np.array_equal(fallen, lead > 0)
@@ -315,8 +316,8 @@ def test_a_randomised_victim_falls_only_where_most_fresh_draws_are_wrong() -> No
     found, final = made.run(Checkpoint()), last.run(Checkpoint())
     assert (found.clean == 0).all()
     assert (found.forwards[0] < 41).mean() > 0.95  # nearly all were seen to waver at a chance of 0.25 ...
-    assert found.fallen[0].mean() < 0.05  # ... and nearly none falls by it
-    assert final.fallen[1].mean() > 0.99  # at 0.95 all do
+    assert found.adversarial[0].mean() < 0.05  # ... and nearly none falls by it
+    assert final.adversarial[1].mean() > 0.99  # at 0.95 all do
 
 
 @dataclass(frozen=True)
@@ -339,13 +340,13 @@ def test_a_minimal_attack_runs_once_and_its_table_is_read_from_sizes(norm: Norm)
     problem, threat = linear_problem(2, (1, 30), 2000), Threat(norm)
     grid = (0.01, 0.02, 0.03, 0.06) if norm == "linf" else (0.05, 0.1, 0.15, 0.3)
     found = sweep(Nearest(), problem.task, problem.victim, threat, grid).run(Checkpoint())
-    for eps, fallen in zip(grid, found.fallen, strict=True):
+    for eps, fallen in zip(grid, found.adversarial, strict=True):
         lead = reach(problem, threat, eps)
         clear = np.abs(lead) > 1e-2
         assert clear.mean() > 0.98 and np.array_equal(fallen[clear], lead[clear] > 0)
     assert not found.forwards[:-1].any() and (found.forwards[-1] == 2).all()
     assert (found.size <= found.epsilons[:, None] * (1 + 1e-5)).all()
-    assert (np.diff(found.fallen.astype(int), axis=0) >= 0).all()
+    assert (np.diff(found.adversarial.astype(int), axis=0) >= 0).all()
 
 
 @dataclass(frozen=True)
@@ -361,8 +362,8 @@ class Roundabout(Nearest):
 def test_a_minimal_attack_is_judged_by_what_it_presents_and_not_by_what_it_met() -> None:
     problem = linear_problem(2, (1, 30), 200)
     near, far = (sweep(attack, problem.task, problem.victim).run(Checkpoint()) for attack in (Nearest(), Roundabout()))
-    assert near.fallen[-1].mean() > 0.5
-    assert np.array_equal(near.size, far.size) and np.array_equal(near.fallen, far.fallen)
+    assert near.adversarial[-1].mean() > 0.5
+    assert np.array_equal(near.size, far.size) and np.array_equal(near.adversarial, far.adversarial)
 
 
 def test_an_attack_that_met_an_adversarial_point_need_not_return_it() -> None:
@@ -373,7 +374,7 @@ def test_an_attack_that_met_an_adversarial_point_need_not_return_it() -> None:
         return torch.zeros_like(trial.batch.x)
 
     found = sweep(Returned(forgetful), task_of(samples, 2), victim, LINF, (0.1,)).run(Checkpoint())
-    assert found.fallen[0].tolist() == [True, False]
+    assert found.adversarial[0].tolist() == [True, False]
     assert found.size[0].tolist() == pytest.approx([0.1, 0.0])
 
 
@@ -481,7 +482,7 @@ def test_the_host_believes_no_claim_of_an_attack() -> None:
         return torch.zeros_like(trial.batch.x)
 
     found = random_sweep(Returned(claim)).run(Checkpoint())
-    assert not found.fallen.any() and (found.predicted == found.clean).all()
+    assert not found.adversarial.any() and (found.predicted == found.clean).all()
 
 
 @pytest.mark.parametrize("grid", [(), (0.1, 0.1), (0.2, 0.1), (0.0, 0.1), (-0.1,), (float("inf"),), (float("nan"),)])
@@ -547,5 +548,5 @@ def test_a_minimal_attack_killed_midway_ends_as_an_undisturbed_one(monkeypatch: 
 def test_the_component_that_felled_a_sample_is_in_its_outcomes() -> None:
     found = random_sweep(InParts()).run(Checkpoint())
     names = found.components[found.by]
-    assert {*names[found.fallen]} == {"noise", "descent"}
-    assert {*names[~found.fallen]} == {""}
+    assert {*names[found.adversarial]} == {"noise", "descent"}
+    assert {*names[~found.adversarial]} == {""}

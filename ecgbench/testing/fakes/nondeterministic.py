@@ -94,7 +94,7 @@ class Memorised(Fake):
 
     def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         test, threat = task.test, Threat("linf")
-        ball, goal = threat.ball(test, self.eps, task.bounds), threat.goal(test.y, task.classes)
+        ball, goal = threat.ball(test, self.eps, task.bounds), threat.goal(test.y, task.outputs)
         assert isinstance(model, Memory)
         with evaluating(model.honest) as victim:
             trial = Trial.begin(victim, test, ball, goal, rng, watch="never")

@@ -17,7 +17,7 @@ def perturbation(
     Rows that the threat leaves alone (of its target, or of no source class) are not perturbed.
     """
     ball = threat.ball(batch, eps, task.bounds)
-    goal = threat.goal(batch.y, task.classes)
+    goal = threat.goal(batch.y, task.outputs)
     rows = goal.eligible.nonzero().squeeze(1)
     if not len(rows):
         return torch.zeros_like(batch.x)

@@ -87,7 +87,7 @@ class Retraining(Schedule, Defense):
             return (weight[batch.y] * cross_entropy(logits, batch.y, reduction="none")).mean()
 
         def score(module: Module, of: Samples, step: RandomStream) -> float:
-            aimed = of[self.threat.goal(of.y, task.classes).eligible]
+            aimed = of[self.threat.goal(of.y, task.outputs).eligible]
             delta = self._attack(module, aimed, task, step.fold_in("attack"))
             return balanced_accuracy(module, replace(aimed, x=aimed.x + delta), step) if len(aimed) else 0.0
 
@@ -119,7 +119,7 @@ class _Examples(Hook):
             self._remake(rng)
 
     def _remake(self, rng: RandomStream) -> None:
-        aimed = self.how.threat.goal(self.rows.y, self.task.classes).eligible
+        aimed = self.how.threat.goal(self.rows.y, self.task.outputs).eligible
         chosen = share_of_each(self.rows.y.where(aimed, -1), self.how.attacked, rng.fold_in("which"))
         self.delta.zero_()
         self.delta[chosen] = self.how._attack(self.module, self.rows[chosen], self.task, rng.fold_in("attack"))

@@ -77,7 +77,7 @@ class Trades(Schedule, Defense):
     def _perturb(self, module: Module, batch: Batch, eps: float, task: Task, step: RandomStream) -> Tensor:
         """A perturbation (n, *shape) that moves the answer far from the clean one."""
         ball = self.threat.ball(batch, eps, task.bounds)
-        goal = self.threat.goal(batch.y, task.classes)
+        goal = self.threat.goal(batch.y, task.outputs)
         with evaluating(module) as victim:
             trial = Trial.begin(victim, batch, ball, goal, step.fold_in("victim"), watch="never", rate=task.rate)
             noise = step.fold_in("attack").normal(batch.ids, trial.shape)

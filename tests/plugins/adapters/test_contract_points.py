@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ecgbench.core.data import Samples
 from ecgbench.core.errors import ContractError
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Norm, Threat
@@ -245,7 +246,7 @@ def test_4_a_library_that_steps_back_in_the_end_has_still_found_what_it_asked() 
         return request.u
 
     sure = replace(sweep, attack=Single(answer=answer)).run(Checkpoint())
-    assert int(sure.fallen.sum()) > 0 and int(sweep.run(Checkpoint()).fallen.sum()) == 0
+    assert int(sure.adversarial.sum()) > 0 and int(sweep.run(Checkpoint()).adversarial.sum()) == 0
 
 
 # 5 verification is the host's
@@ -311,7 +312,7 @@ def vandal(request: AttackRequest) -> Tensor:
 def trial_on(victim: Victim, training: bool = False) -> Trial:
     samples = Samples.of(torch.rand(8, 1, 187), torch.zeros(8, dtype=torch.int64))
     ball = Threat("linf").ball(samples, 0.1)
-    goal = Threat("linf").goal(samples.y, tuple("ABCDE"))
+    goal = Threat("linf").goal(samples.y, SingleLabel(tuple("ABCDE")))
     return Trial.begin(victim, samples, ball, goal, RandomStream(("victim",)), watch="never" if training else "first")
 
 

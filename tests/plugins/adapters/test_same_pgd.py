@@ -120,8 +120,8 @@ def check_agreement(library: str, norm: Norm, signals: Signals, scored: bool, ta
     step = f"{0.1 * EPS[signals, norm, scored]:.6g}"
     ours = outcomes(OURS, norm, signals, scored, target)
     theirs = outcomes(THEIRS[library, norm].format(step=step), norm, signals, scored, target)
-    assert len(ours.y) == 200 and 10 <= ours.fallen.sum() <= 190
-    assert np.sum(ours.fallen != theirs.fallen) <= 1
+    assert len(ours.y) == 200 and 10 <= ours.adversarial.sum() <= 190
+    assert np.sum(ours.adversarial != theirs.adversarial) <= 1
     assert np.sum(ours.predicted != theirs.predicted) <= 1
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Samples
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
@@ -53,7 +54,7 @@ def swept(text: str, problem: Problem, *grid: float, protocol: Protocol | None =
 def plain_trial(module: Module, training: bool = False) -> Trial:
     """Z-scored rows before any victim; weights trainable, as inside a training."""
     samples = Samples.of(3 * RandomStream(("x",)).normal(torch.arange(8), (1, 187)), torch.arange(8) % 5)
-    ball, goal = Threat("linf").ball(samples, 0.3), Threat("linf").goal(samples.y, tuple("ABCDE"))
+    ball, goal = Threat("linf").ball(samples, 0.3), Threat("linf").goal(samples.y, SingleLabel(tuple("ABCDE")))
     return Trial.begin(
         Victim(module), samples, ball, goal, RandomStream(("victim",)), watch="never" if training else "first"
     )
@@ -219,7 +220,7 @@ def test_trap_13_a_minimal_attack_runs_once_and_is_tested_at_every_eps() -> None
     outcomes = swept("foolbox.LinfFMNAttack[steps=60]", problem, *grid)
     assert outcomes.forwards[:3].sum() == 0 and outcomes.forwards[3].max() <= 63
     for place, eps in enumerate(grid):
-        assert abs(int(outcomes.fallen[place].sum()) - int((problem.critical <= eps).sum())) <= 2
+        assert abs(int(outcomes.adversarial[place].sum()) - int((problem.critical <= eps).sum())) <= 2
 
 
 def test_trap_14_a_library_in_float64_asks_a_victim_in_float32() -> None:
@@ -263,7 +264,7 @@ def test_trap_16_a_sample_wrong_when_clean_is_not_corrected() -> None:
         Protocol(clean_wrong="attacked"),
     )
     outcomes = sweep.run(Checkpoint())
-    assert wrong.sum() == 16 and bool(outcomes.fallen[0][wrong].all())
+    assert wrong.sum() == 16 and bool(outcomes.adversarial[0][wrong].all())
 
 
 def test_trap_17_forwards_that_only_feed_a_log_are_counted() -> None:
@@ -298,7 +299,7 @@ def test_trap_19_cw_moves_what_lies_on_the_edge_of_the_range() -> None:
     x = problem.task.test.x.round()
     samples = Samples.of(x, problem.task.test.y)
     of = attack("torchattacks.CW[c=100,steps=30]")
-    ball, goal = problem.threat.ball(samples, 5.0, RANGE), problem.threat.goal(samples.y, problem.task.classes)
+    ball, goal = problem.threat.ball(samples, 5.0, RANGE), problem.threat.goal(samples.y, problem.task.outputs)
     delta = of.perturb(Trial.begin(frozen(problem.module), samples, ball, goal, RNG, watch="last"), RNG)
     moved = delta[(goal.met(problem.module(x + delta).argmax(1))).nonzero().squeeze(1)]
     assert len(moved) >= 8 and float((moved != 0).float().mean()) > 0.4

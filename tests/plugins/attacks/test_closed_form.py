@@ -34,9 +34,9 @@ def assert_exact(attack: Attack, problem: Linear, threat: Threat) -> None:
     """At two sizes of the ball, from both sides: exact <= found <= exact + 0.005, and no sample falls that cannot."""
     epsilons = tuple(size_for(problem, threat, standing) for standing in (0.6, 0.4))
     outcomes = sweep_of(attack, problem, threat, epsilons).run(Checkpoint())
-    attacked = threat.goal(problem.task.test.y, problem.task.classes).eligible.numpy()
+    attacked = threat.goal(problem.task.test.y, problem.task.outputs).eligible.numpy()
     assert (outcomes.clean == outcomes.y).all()
-    for eps, fallen in zip(epsilons, outcomes.fallen, strict=True):
+    for eps, fallen in zip(epsilons, outcomes.adversarial, strict=True):
         lead = reach(problem, threat, eps)[attacked]
         exact, found = (lead <= 0).mean(), (~fallen[attacked]).mean()
         assert 0.2 <= exact <= 0.8
@@ -101,4 +101,4 @@ def test_cross_entropy_misses_falls_among_five_classes_and_the_loss_check_says_s
 
 
 def standing(outcomes: Outcomes) -> float:
-    return float(np.mean(~outcomes.fallen[-1]))
+    return float(np.mean(~outcomes.adversarial[-1]))

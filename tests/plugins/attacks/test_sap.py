@@ -33,7 +33,7 @@ def sweep(attack: SAP | PGD, eps: float, norm: Norm = "linf") -> float:
     """Robust accuracy on a small network."""
     task, victim = random_mlp(n=200, shape=(1, 60))
     found = Sweep(attack, victim, task, Threat(norm), (eps,), RNG).run(Checkpoint())
-    return float((found.correct & ~found.fallen[0]).mean())
+    return float((found.correct & ~found.adversarial[0]).mean())
 
 
 def trial(n: int = 20, norm: Norm = "linf", eps: float = 0.2, shape: tuple[int, ...] = (2, 40)) -> Trial:

@@ -54,7 +54,7 @@ def noted(n: int = 5, shape: tuple[int, ...] = (1, 12)) -> tuple[Trial, Noted]:
 
 def outcomes(attack: SPSA | PGD, eps: float, norm: Norm = "linf") -> np.ndarray:
     task, victim = random_mlp(n=200)
-    return Sweep(attack, victim, task, Threat(norm), (eps,), RNG).run(Checkpoint()).fallen[0]
+    return Sweep(attack, victim, task, Threat(norm), (eps,), RNG).run(Checkpoint()).adversarial[0]
 
 
 # the probes of a trial
@@ -161,7 +161,7 @@ def test_it_fells_what_can_fall_and_nothing_that_cannot(norm: Norm, update: Lite
     problem, threat = linear_problem(3, (1, 24), n=200, masked=True, bounds=(0.0, 1.0)), Threat(norm)
     eps = size_for(problem, threat, 0.4)
     attack = SPSA(pairs=64, update=update)
-    fallen = Sweep(attack, problem.victim, problem.task, threat, (eps,), RNG).run(Checkpoint()).fallen[0]
+    fallen = Sweep(attack, problem.victim, problem.task, threat, (eps,), RNG).run(Checkpoint()).adversarial[0]
     assert not (fallen & (reach(problem, threat, eps) < -1e-4)).any()
     assert fallen[reach(problem, threat, 0.9 * eps) > 0].mean() > 0.97
 
@@ -180,7 +180,7 @@ def test_it_sees_past_a_gradient_that_is_hidden() -> None:
     sweep = dict(victim=Victim(stairs), task=problem.task, threat=Threat("linf"), epsilons=(0.2,), rng=RNG)
     black = Sweep(SPSA(pairs=64, probe=0.05), **sweep).run(Checkpoint())  # type: ignore[arg-type]
     white = Sweep(PGD(start="zero", loss="margin"), **sweep).run(Checkpoint())  # type: ignore[arg-type]
-    assert not white.fallen.any() and black.fallen.mean() > 0.5
+    assert not white.adversarial.any() and black.adversarial.mean() > 0.5
 
 
 class Stairs(Module):

@@ -40,7 +40,7 @@ def test_it_comes_near_the_exact_robust_accuracy_and_never_below(norm: Norm, cla
     problem = linear_problem(classes, (1, 24), 300, masked=hemmed, bounds=bounds, on_bound=0.3, seed=classes)
     threat = Threat(norm)
     eps = size_for(problem, threat, 0.5)
-    fallen = sweep_of(Square(queries=400), problem, threat, (eps,)).run(Checkpoint()).fallen[0]
+    fallen = sweep_of(Square(queries=400), problem, threat, (eps,)).run(Checkpoint()).adversarial[0]
     lead = reach(problem, threat, eps)
     assert not (fallen & (lead < -ROUNDING)).any()
     slack = 0.03 if norm == "linf" else 0.08

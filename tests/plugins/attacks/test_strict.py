@@ -68,7 +68,7 @@ def test_a_larger_budget_finds_whatever_a_smaller_one_finds(norm: Norm) -> None:
     task, victim = random_mlp(100)
     epsilons = (0.02, 0.05) if norm == "linf" else (0.1, 0.2)
     quick, standard = (sweep(Strict(budget), victim, task, epsilons, norm) for budget in ("quick", "standard"))  # type: ignore[arg-type]
-    assert quick.fallen.any() and not (quick.fallen & ~standard.fallen).any()
+    assert quick.adversarial.any() and not (quick.adversarial & ~standard.adversarial).any()
 
 
 @pytest.mark.parametrize(("classes", "losses"), [(2, {"margin"}), (3, {"margin"}), (4, {"margin", "dlr"})])
@@ -86,7 +86,7 @@ def test_robust_samples_alone_meet_the_next_part_and_every_answer_is_counted() -
     outcomes = sweep(QUICK, victim, task, (0.05,))
     early = outcomes.components[outcomes.by[0]] == "apgd-ce"
     assert early.any() and outcomes.forwards[0][early].max() <= 21
-    robust = ~outcomes.fallen[0] & (outcomes.clean == outcomes.y)
+    robust = ~outcomes.adversarial[0] & (outcomes.clean == outcomes.y)
     others, budget = len(task.classes) - 1, BUDGETS["quick"]
     looks = sum(len(radii) for radii, _ in zip(cycle(RADII), budget.passes))
     assert robust.any() and (outcomes.gradients[0][robust] == 20 + others * sum(budget.passes)).all()
@@ -204,7 +204,7 @@ def noise_to_signal(module: Module, batch: Batch, step: RandomStream) -> Tensor:
 
 def robust(attack: Attack, victim: Victim, task: Task) -> float:
     outcomes = sweep(attack, victim, task, (0.1,))
-    return float(np.mean(~outcomes.fallen[0] & (outcomes.clean == outcomes.y)))
+    return float(np.mean(~outcomes.adversarial[0] & (outcomes.clean == outcomes.y)))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ EPS = size_for(PROBLEM, THREAT, 0.5)
 
 def trial(victim: Victim, surrogate: Victim | None, *, watch: Watch = "first", problem: Linear = PROBLEM) -> Trial:
     batch = problem.task.test
-    ball, goal = THREAT.ball(batch, EPS), THREAT.goal(batch.y, problem.task.classes)
+    ball, goal = THREAT.ball(batch, EPS), THREAT.goal(batch.y, problem.task.outputs)
     rng = RandomStream((0, "victim"))
     return Trial.begin(victim, batch, ball, goal, rng, watch=watch, surrogate=surrogate, gradients_allowed=False)
 
@@ -50,7 +50,7 @@ def test_the_perturbation_is_what_the_attack_finds_on_the_surrogate() -> None:
         PROBLEM.victim,
         PROBLEM.task.test,
         THREAT.ball(PROBLEM.task.test, EPS),
-        THREAT.goal(PROBLEM.task.test.y, PROBLEM.task.classes),
+        THREAT.goal(PROBLEM.task.test.y, PROBLEM.task.outputs),
         RandomStream((0, "victim")),
         watch="last",
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ecgbench.core.errors import ContractError
-from ecgbench.core.outputs import read_logits
+from ecgbench.core.logits import read_logits
 
 Named = namedtuple("Named", "features logits")
 X = torch.zeros(5, 1, 7)
