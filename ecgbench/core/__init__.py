@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ecgbench.core.iteration import StepState, iterate, run_sequentially
     from ecgbench.core.losses import cross_entropy, dlr, margin, pair_margin
     from ecgbench.core.norms import Norm
+    from ecgbench.core.outputs import Outputs, SingleLabel
     from ecgbench.core.precision import MixedPrecision, Precision
     from ecgbench.core.progress import Checkpoint, Epoch, Note, State
     from ecgbench.core.random import RandomStream
@@ -57,12 +58,14 @@ __all__ = [
     "Norm",
     "NotInstalledError",
     "Note",
+    "Outputs",
     "Precision",
     "RandomStream",
     "Remote",
     "Samples",
     "Schedule",
     "Signals",
+    "SingleLabel",
     "State",
     "StepState",
     "StoreError",
@@ -108,6 +111,7 @@ _MODULES = {
     "precision": ("MixedPrecision", "Precision"),
     "progress": ("Checkpoint", "Epoch", "Note", "State"),
     "random": ("RandomStream",),
+    "outputs": ("Outputs", "SingleLabel"),
     "signals": ("ByteSignals", "Signals"),
     "threat": ("Ball", "Goal", "Threat"),
     "training": ("Hook", "Schedule", "balanced_accuracy", "train"),

@@ -139,6 +139,11 @@ class Attack(Parameterised, Protocol):
         """How far its steps can carry it, in the unit of `eps`; None where that has no meaning."""
         return None
 
+    @property
+    def stops_at_success(self) -> bool:
+        """Whether it leaves a sample at its first adversarial point, also where the protocol asks for the last one."""
+        return False
+
     def longer(self) -> Attack:
         """The same attack with twice the steps, itself where that has no meaning: what converged gains nothing."""
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.threat import Goal
 
 
@@ -37,7 +36,7 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
     DLR). Neither a shift nor a scale of the logits changes it. Raises ValueError below 3 classes, 4 if targeted, and
     where several labels may hold at once.
     """
-    if not isinstance(goal.outputs, SingleLabel):
+    if not goal.outputs.exclusive:
         raise ValueError("dlr compares classes of which one holds; use the margin where several labels may")
     targeted = not goal.untargeted or goal.rival is not None
     needed = 4 if targeted else 3

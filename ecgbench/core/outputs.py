@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Outputs(ABC):
     Losses return (n,), the larger the nearer to adversarial, above 0 exactly where adversarial for `margin`.
     """
 
+    exclusive: ClassVar[bool]
+    """Whether one class rules out every other."""
     classes: tuple[str, ...] = ()
 
     @property
@@ -101,6 +103,8 @@ class Outputs(ABC):
 @dataclass(frozen=True)
 class SingleLabel(Outputs):
     """One of two or more classes holds; a module with a single logit z for two classes is read as (0, z)."""
+
+    exclusive: ClassVar[bool] = True
 
     @property
     def codes(self) -> int:

@@ -100,6 +100,14 @@ class Sweep:
         """The second victim, lent."""
         return None if self.surrogate is None else lent(self.surrogate)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether what the attack returns is its best against scores that need more than the prediction.
+
+        Not where it stops at its first success, or where the eps of a sample is read from the size of what was found.
+        """
+        return self.protocol.goes_on and not self.attack.stops_at_success and not self.attack.minimal
+
     def run(self, checkpoint: Checkpoint) -> Outcomes:
         """Attack the split; a killed sweep goes on after its last finished chunk.
 
@@ -208,12 +216,12 @@ class Sweep:
         """The host's own verdict on `delta`, which lies in the ball of this eps."""
         goal = self.threat.goal(batch.y, self.task.outputs)
         predicted, logits = self.predicted(batch, batch.x + delta, "verdict", goal)
-        measured = delta if ball.unit is None else delta / ball.unit
+        one = self.epsilons[position] / ball.eps.flatten()
         table.predicted[position, rows] = predicted.cpu()
         table.adversarial[position, rows] = goal.met(predicted).cpu()
         table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
         table.l0[position, rows] = delta.flatten(1).count_nonzero(1).cpu()
-        table.l1[position, rows] = measured.flatten(1).abs().sum(1).cpu()
+        table.l1[position, rows] = (ball.in_unit(delta).flatten(1).abs().sum(1) * one).cpu()
         table.logits[position, rows] = logits.cpu()
 
     def _clean(self, samples: Samples) -> tuple[Tensor, Tensor]:

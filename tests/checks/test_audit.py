@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import discover
 from ecgbench.testing.fakes import FAKES, HONEST, MODULES, STRONG, Bed
+from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD
@@ -341,10 +341,10 @@ def test_an_audit_leaves_outcomes_victim_and_generators_alone() -> None:
     task, module = trained()
     sweep = sweep_of(CE, frozen(module), task)
     outcomes = sweep.run(Checkpoint())
-    before = {name: value.copy() for name, value in outcomes.arrays().items()}
+    before = pack(outcomes)
     weights, states = {name: value.clone() for name, value in module.state_dict().items()}, generators()
     Audit(sweep, outcomes, EPS, frozen(module)).run()
-    assert all(np.array_equal(value, before[name]) for name, value in outcomes.arrays().items())
+    assert pack(outcomes) == before
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
     assert generators() == states
 

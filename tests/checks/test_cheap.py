@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from ecgbench.core.threat import Norm, Threat
 from ecgbench.core.trial import Trial
 from ecgbench.core.victim import Victim, frozen
 from ecgbench.evaluation.sweep import Sweep
+from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
@@ -294,10 +294,10 @@ def test_checks_leave_outcomes_victim_and_generators_alone() -> None:
     task, module = trained()
     sweep = sweep_of(HONEST, task, frozen(module))
     outcomes = sweep.run(Checkpoint())
-    before = {name: value.copy() for name, value in outcomes.arrays().items()}
+    before = pack(outcomes)
     weights, states = {name: value.clone() for name, value in module.state_dict().items()}, generators()
     CheapChecks(sweep, outcomes, GRID[1]).run()
-    assert all(np.array_equal(value, before[name]) for name, value in outcomes.arrays().items())
+    assert pack(outcomes) == before
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
     assert generators() == states
 

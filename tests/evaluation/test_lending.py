@@ -349,7 +349,7 @@ def test_no_label_is_in_reach_of_a_victim_that_the_host_asks(look: Callable[[Ten
 
     peeking = Victim(Written(forward).eval())
     sweep = Sweep(Acting(), peeking, limited, LINF, (0.05,), RandomStream((0,)), labels=(task.test.y,))
-    clean = sweep.predicted(limited.test, limited.test.x, "clean")
+    clean, _ = sweep.predicted(limited.test, limited.test.x, "clean")
     assert torch.equal(clean, victim.predict(limited.test.x, limited.test, RandomStream((0,))))
     assert all(y is None or bool((y == -1).all()) for y in found)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import product
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from ecgbench.core.victim import Victim
 from ecgbench.evaluation.lending import module_change
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Protocol, Sweep
+from ecgbench.evaluation.threshold import best_thresholds
 from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
@@ -301,7 +303,7 @@ def test_budgets_in_the_unit_of_each_feature_are_those_of_the_signal_in_these_un
     needed = np.abs(logits[:, 1] - logits[:, 0]) / gain
     grid = tuple(float(size) for size in np.quantile(needed, [0.3, 0.7]))
     found = sweep(attack, problem.task, problem.victim, Threat(norm, unit="mV"), grid).run(Checkpoint())
-    for eps, fallen, size in zip(grid, found.fallen, found.size, strict=True):
+    for eps, fallen, size in zip(grid, found.adversarial, found.size, strict=True):
         sure = np.abs(needed / eps - 1) > 1e-4
         assert np.array_equal(fallen[sure], needed[sure] < eps)
         assert (size <= eps * (1 + 1e-5)).all() and size[~fallen] == pytest.approx(eps)
@@ -550,3 +552,75 @@ def test_the_component_that_felled_a_sample_is_in_its_outcomes() -> None:
     names = found.components[found.by]
     assert {*names[found.adversarial]} == {"noise", "descent"}
     assert {*names[~found.adversarial]} == {""}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_minimal_attack_states_the_distance_that_it_found(norm: Norm) -> None:
+    problem, threat = linear_problem(2, (1, 30), 300), Threat(norm)
+    grid = (0.01, 0.02, 0.03) if norm == "linf" else (0.05, 0.1, 0.15)
+    found = sweep(Nearest(), problem.task, problem.victim, threat, grid).run(Checkpoint())
+    here, further = (reach(problem, threat, eps) for eps in (0.0, 1.0))
+    exact = -here / (further - here)
+    assert (
+        np.array_equal(np.isfinite(found.distance), found.adversarial[-1]) and 0.1 < found.adversarial[-1].mean() < 0.9
+    )
+    rows = found.adversarial[-1]
+    assert found.distance[rows] == pytest.approx(exact[rows], rel=2e-2, abs=1e-5)
+    assert (found.distance[rows] >= exact[rows] * (1 - 1e-4)).all() and (exact[~rows] > 0.99 * grid[-1]).all()
+
+
+def test_only_a_minimal_attack_states_a_distance() -> None:
+    assert np.isnan(random_outcomes().distance).all()
+
+
+def test_values_changed_and_their_sum_are_measured_in_the_unit_of_the_threat() -> None:
+    free = torch.arange(12).view(1, 1, 12) < torch.tensor([3, 7]).view(2, 1, 1)
+    scale = torch.tensor([2.0, 0.5])
+    samples = Samples.of(torch.full((2, 1, 12), 0.5), torch.tensor([0, 0]), mask=free, scale=scale)
+    victim = linear_problem(2, (1, 12), 10).victim
+    task = task_of(samples, 2, physical="mV")
+    task = replace(task, test=replace(samples, y=victim.predict(samples.x, samples, RNG)))
+    found = sweep(FGSM(), task, victim, Threat("linf", unit="mV"), (1e-3,)).run(Checkpoint())
+    assert not found.adversarial.any() and found.l0.tolist() == [[3, 7]]
+    assert found.l1[0] == pytest.approx([3e-3, 7e-3], rel=1e-4)
+
+
+def test_of_two_classes_the_log_odds_at_what_was_returned_are_kept() -> None:
+    problem = linear_problem(2, (1, 30), 300)
+    val = problem.task.test[:100]
+    task = replace(problem.task, val=val)
+    found = sweep(PGD(steps=10, rel_step=0.25), task, problem.victim).run(Checkpoint())
+    assert found.logits.shape == (4, 300, 1) and found.logits.dtype == np.float16
+    logits = problem.x @ problem.weight.T + problem.bias
+    assert found.logits[0, :, 0] == pytest.approx(logits[:, 1] - logits[:, 0], rel=1e-2, abs=1e-3)
+    for position, predicted in enumerate([found.clean, *found.predicted]):
+        clear = np.abs(found.logits[position, :, 0]) > 1e-3
+        assert np.array_equal(found.logits[position, clear, 0] > 0, predicted[clear] == 1)
+    assert 0 < found.adversarial[0].sum() < found.adversarial[-1].sum()
+    carried = found.adversarial[0]
+    assert np.array_equal(found.logits[1][carried], found.logits[2][carried])
+    moved = np.abs(found.logits[-1] - found.logits[0])[~found.adversarial[-1]]
+    assert (moved > 0).all()  # what is robust was attacked all the same
+    of_val = found.logits[0, :100].astype(np.float64)
+    assert found.threshold.tolist() == best_thresholds(of_val, val.y.numpy()[:, None] == 1, val.weight.numpy()).tolist()
+
+
+def test_of_more_classes_no_logit_is_kept() -> None:
+    assert random_outcomes().logits.shape == (4, 300, 0) and random_outcomes().threshold.shape == (0,)
+
+
+def test_without_validation_samples_there_is_no_threshold() -> None:
+    problem = linear_problem(2, (1, 8), 20)
+    task = replace(problem.task, val=problem.task.test[:0])
+    assert np.isnan(sweep(Identity(), task, problem.victim).run(Checkpoint()).threshold).tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    "protocol", list(product(("first", "last"), ("growing", "independent"), ("wrong", "attacked")))
+)
+def test_only_a_protocol_that_attacks_everything_to_the_end_goes_on(protocol: tuple[str, str, str]) -> None:
+    made = Protocol(*protocol)  # type: ignore[arg-type]
+    task, victim = random_mlp(20)
+    assert made.goes_on == (protocol == ("last", "independent", "attacked"))
+    assert replace(sweep(PGD(), task, victim), protocol=made).goes_on == made.goes_on
+    assert not replace(sweep(Nearest(), task, victim), protocol=made).goes_on

@@ -75,6 +75,8 @@ class APGD(Attack):
     def unfit(self, task: Task, threat: Threat) -> str | None:
         paired = threat.target is not None or self.rival == "each"
         needed = 4 if paired else 3
+        if self.loss == "dlr" and not task.outputs.exclusive:
+            return f"loss=dlr compares classes of which one holds; {task.name} has several at once: use loss=margin."
         if self.loss == "dlr" and len(task.classes) < needed:
             goal = " to reach one of them" if paired else ""
             return f"loss=dlr needs {needed} classes{goal}; {task.name} has {len(task.classes)}: use loss=margin."

@@ -82,7 +82,7 @@ def _passes(budget: Budget, trial: Trial) -> Iterator[APGD | PGD]:
         yield from _passes_to_a_target(budget)
         return
     first = APGD(loss="margin", rival="each", start="zero")
-    dlr = trial.rivals().shape[1] >= 3
+    dlr = trial.rivals().shape[1] >= 3 and trial.goal.outputs.exclusive
     for number, (steps, radii) in enumerate(zip(budget.passes, cycle(RADII))):
         loss: Literal["margin", "dlr"] = "dlr" if dlr and number % 2 else "margin"
         yield replace(first, steps=steps, loss=loss, radii=radii, start="random" if number else "zero")
