@@ -30,8 +30,8 @@ def test_packed_outcomes_come_back_as_they_were():
 def test_numpy_reads_what_was_packed_without_pickle():
     outcomes = made_up(["0", "01"])
     with np.load(io.BytesIO(pack(outcomes)), allow_pickle=False) as arrays:
-        assert {name: arrays[name].tolist() for name in arrays} == {
-            name: array.tolist() for name, array in outcomes.arrays().items()
+        assert {name: repr(arrays[name].tolist()) for name in arrays} == {
+            name: repr(array.tolist()) for name, array in outcomes.arrays().items()
         }
 
 
