@@ -21,6 +21,7 @@ import ecgbench as package
 from ecgbench.core.errors import ContractError, EcgbenchError
 from ecgbench.core.fingerprint import fingerprint
 from ecgbench.core.interfaces import Attack
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.trial import Trial
 from ecgbench.results.record import Record, read_record
@@ -576,7 +577,7 @@ def test_a_plugin_that_returns_tuples_is_read_as_evaluate_reads_it() -> None:
     from ecgbench.core.victim import Victim
 
     samples = Samples.of(X, Y)
-    logits = Victim(Wrapped(lambda z: (z, None)), 3).logits(X, samples, RandomStream((0,)))
+    logits = Victim(Wrapped(lambda z: (z, None)), SingleLabel(("a", "b", "c"))).logits(X, samples, RandomStream((0,)))
     assert torch.equal(logits, NET(X))
     with pytest.raises(ContractError, match=r"Wrapped broke its contract: expected logits of shape \(48, 4\)"):
-        Victim(Wrapped(lambda z: (z, None)), 4).logits(X, samples, RandomStream((0,)))
+        Victim(Wrapped(lambda z: (z, None)), SingleLabel(tuple("abcd"))).logits(X, samples, RandomStream((0,)))

@@ -24,8 +24,8 @@ from ecgbench.core.victim import Victim, frozen
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import discover
-from ecgbench.testing.fakes import FAKES, HONEST, MODULES, STRONG, Bed
 from ecgbench.storage.arrays import pack
+from ecgbench.testing.fakes import FAKES, HONEST, MODULES, STRONG, Bed
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.noise import Noise
 from ecgbench_plugins.attacks.pgd import PGD

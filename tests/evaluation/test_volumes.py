@@ -20,6 +20,7 @@ from ecgbench.core.victim import CHUNK_BYTES, Victim, chunks, frozen
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.perturbations import find_perturbations
 from ecgbench.evaluation.sweep import Protocol, Sweep
+from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.apgd import APGD
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.mifgsm import MIFGSM
@@ -62,7 +63,7 @@ def labelled(samples: Samples) -> Samples:
 
 def sweep(attack: Attack, samples: Samples, norm: Norm = "linf", grid: tuple[float, ...] = (0.01, 0.03)) -> Sweep:
     task = Task("volumes", ("no", "yes"), samples, samples, samples, bounds=(0.0, 1.0))
-    return Sweep(attack, frozen(victim(), 2), task, Threat(norm), grid, RandomStream((0, "attack")))
+    return Sweep(attack, frozen(victim()), task, Threat(norm), grid, RandomStream((0, "attack")))
 
 
 def test_fgsm_falls_exactly_where_the_closed_form_says() -> None:
@@ -73,7 +74,7 @@ def test_fgsm_falls_exactly_where_the_closed_form_says() -> None:
     with torch.no_grad():
         scores = victim().scores(rows.x).masked_fill(~rows.mask.flatten(2).any(2), -torch.inf)
     top = torch.cat([scores, torch.full((N, 1), -torch.inf)], 1).topk(2, dim=1).values
-    for eps, fallen in zip((0.01, 0.03), found.fallen, strict=True):
+    for eps, fallen in zip((0.01, 0.03), found.adversarial, strict=True):
         lowered = torch.maximum(top[:, 0] - eps * step, top[:, 1]) < 0
         raised = top[:, 0] + eps * step > 0
         expected = torch.where(samples.y == 1, lowered, raised).numpy()
@@ -95,12 +96,12 @@ def test_what_is_padded_is_never_changed_whatever_the_attack(attack: Attack, nor
 def test_the_logit_of_a_volume_is_the_same_alone_and_padded() -> None:
     rows = volumes(N)[:]
     rng = RandomStream(("logits",))
-    together = Victim(victim(), 2).logits(rows.x, rows, rng)
+    together = Victim(victim()).logits(rows.x, rows, rng)
     for row in range(N):
         one = rows[row : row + 1]
         length = int(one.lengths)  # type: ignore[arg-type]
         bare = replace(one, x=one.x[:, :length], mask=one.mask[:, :length])
-        alone = Victim(victim(), 2).logits(bare.x, bare, rng)
+        alone = Victim(victim()).logits(bare.x, bare, rng)
         torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-5)
 
 
@@ -110,21 +111,21 @@ def test_outcomes_are_those_of_the_split_in_memory_in_any_chunk(
 ) -> None:
     lazy = labelled(volumes(N))
     first = sweep(attack, lazy).run(Checkpoint())
-    assert 0 < first.fallen[0].sum() < first.fallen[1].sum() < N
+    assert 0 < first.adversarial[0].sum() < first.adversarial[1].sum() < N
     assert same(first, sweep(attack, lazy[:]).run(Checkpoint()))
     monkeypatch.setattr("ecgbench.core.victim.CHUNK_BYTES", 4 * 6 * 5 * 4 * 7)
     assert same(first, sweep(attack, lazy).run(Checkpoint()))
 
 
 def same(one: Outcomes, other: Outcomes) -> bool:
-    return all(np.array_equal(value, other.arrays()[name]) for name, value in one.arrays().items())
+    return pack(one) == pack(other)
 
 
 @pytest.mark.parametrize("attack", [FGSM(), PGD(steps=5)])
 def test_only_the_rows_that_are_met_are_decoded_a_chunk_at_a_time(
     attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once to see that the threat fits, once clean, and then whoever remains at each eps."""
+    """Once to see that the threat fits, once clean, then whoever remains at each eps, and validation once."""
     rows = 7
     monkeypatch.setattr("ecgbench.core.victim.CHUNK_BYTES", 4 * 6 * 5 * 4 * rows)
     samples, reads = counting(N)
@@ -132,7 +133,7 @@ def test_only_the_rows_that_are_met_are_decoded_a_chunk_at_a_time(
     assert not reads
     found = made.run(Checkpoint())
     assert max(reads) == rows
-    assert sum(reads) == N + N + N + int((~found.fallen[0]).sum())
+    assert sum(reads) == N + N + N + int((~found.adversarial[0]).sum()) + N
     reads.clear()
     kept = find_perturbations(made, found, 0.03, 5)
     assert kept.delta.shape == (5, 6, 5, 4) and sum(reads) == 10
@@ -159,7 +160,7 @@ def test_a_sweep_of_the_validation_split_meets_it_and_never_the_test_split() -> 
     base = replace(sweep(FGSM(), val), task=task)
     found = replace(base, protocol=Protocol(split="val")).run(Checkpoint())
     assert found.ids.tolist() == val.ids[:20].tolist() and not reads
-    assert np.array_equal(found.fallen, sweep(FGSM(), val).run(Checkpoint()).fallen[:, :20])
+    assert np.array_equal(found.adversarial, sweep(FGSM(), val).run(Checkpoint()).adversarial[:, :20])
     assert len(base.run(Checkpoint()).ids) == N and reads
 
 
@@ -175,6 +176,6 @@ def test_no_label_of_the_attacked_split_is_in_reach_while_the_victim_answers() -
     looking = Looking(victim().weight.detach(), victim().offset).eval()
     empty = samples[:0]
     task = Task("volumes", ("no", "yes"), empty, samples, empty, bounds=(0.0, 1.0))
-    made = replace(sweep(Noise(draws=1), samples), task=task, victim=frozen(looking, 2), protocol=Protocol(split="val"))
-    made._clean()
+    made = replace(sweep(Noise(draws=1), samples), task=task, victim=frozen(looking), protocol=Protocol(split="val"))
+    made._clean(samples)
     assert seen and all(seen)
