@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ecgbench.cli.layout import entry, fold
 from ecgbench.cli.options import places, plugin_option
 from ecgbench.core.errors import DataError, EcgbenchError
 
@@ -35,15 +36,15 @@ def list_(data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from ecgbench.runs.faults import plain
 
     root = data_root({name: Path(path) for name, path in places(data).items()})
-    for name, entry in sorted(discover(plugins).datasets.items()):
+    for name, offer in sorted(discover(plugins).datasets.items()):
         try:
-            files = read_by(entry.value, root)
+            files = read_by(offer.value, root)
             state = f"{len(files)} files" if files else "embedded"
         except DataError as fault:
             state = f"missing: {fault}"
         except Exception as fault:  # one plugin's fault hides no other
             state = f"broken: {plain(fault)}"
-        click.echo(f"{name:<20}{state}")
+        click.echo(entry(name, state))
 
 
 @data.command()
@@ -91,7 +92,7 @@ def verify(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     faults = faults_of(name, _remote(catalog, name), _folder(catalog, name, data))
     faults += _unpinned(catalog, name, data)
     for fault in faults:
-        click.echo(fault, err=True)
+        click.echo(fold(fault), err=True)
     if not faults:
         click.echo(f"{name}: every file is as published.")
     return DataError.exit_code if faults else 0

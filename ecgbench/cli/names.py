@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
+from ecgbench.cli.layout import entry, fold
 from ecgbench.cli.options import plugin_option
 
 if TYPE_CHECKING:
     from ecgbench.registry.catalog import Catalog
+    from ecgbench.registry.loading import RegisteredPlugin
 
 KINDS = ("datasets", "models", "attacks", "defenses")
 FIXED = {
@@ -31,21 +35,45 @@ def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
         _plugins(catalog)
         return
     for each in (kind,) if kind else KINDS:
-        click.echo(f"{each}:")
-        for name, offer in sorted(getattr(catalog, each).items()):
-            click.echo(f"  {name:<19} {_summary(offer.value)}  [{offer.distribution}]")
-    unusable = [plugin for plugin in catalog.plugins if not plugin.ok]
-    if unusable:
-        click.echo("not usable:")
-    for plugin in unusable:
-        click.echo(f"  {plugin.name:<19} {plugin.state}  [{plugin.distribution}]")
+        for line in _offers(catalog, each):
+            click.echo(line)
+    for title, absent in (("not installed:", True), ("broken:", False)):
+        plugins_of = [plugin for plugin in catalog.plugins if not plugin.ok and plugin.absent is absent]
+        if plugins_of:
+            click.echo(title)
+        for plugin in plugins_of:
+            click.echo(entry(plugin.name, plugin.state.removeprefix("broken: ")))
+
+
+def _offers(catalog: Catalog, hook: str) -> Iterator[str]:
+    """What plugins of a kind offer, by distribution: of the first of a class what it is, of others what they change."""
+    from ecgbench.registry.selector import changed
+
+    everything = sorted(getattr(catalog, hook).values(), key=lambda offer: (offer.release, offer.name))
+    for release, offers in groupby(everything, lambda offer: offer.release):
+        yield f"{hook} of {release}:"
+        classes: dict[type, list[RegisteredPlugin]] = {}
+        for offer in offers:
+            classes.setdefault(type(offer.value), []).append(offer)
+        for presets in classes.values():
+            first = min(presets, key=lambda offer: (_unlike_its_class(offer.value), offer.name))
+            yield entry(first.name, _summary(first.value))
+            others = (offer for offer in presets if offer is not first)
+            yield from (entry(each.name, changed(each.value, first.name, first.value, catalog)) for each in others)
+
+
+def _unlike_its_class(value: object) -> int:
+    """How many parameters differ from the defaults of the class."""
+    from dataclasses import fields
+
+    return sum(getattr(value, field.name) != field.default for field in fields(value))  # type: ignore[arg-type]
 
 
 def _plugins(catalog: Catalog) -> None:
     for plugin in catalog.plugins:
-        click.echo(f"{plugin.name:<20}{plugin.distribution} {plugin.version}  {plugin.state}")
+        click.echo(entry(plugin.name, f"{plugin.distribution} {plugin.version}  {plugin.state}"))
     for clash in catalog.contested.values():
-        click.echo(f"contested: {clash}")
+        click.echo(fold(f"contested: {clash}"))
 
 
 def _summary(value: object) -> str:
@@ -75,7 +103,9 @@ def info(name: str, plugins: tuple[str, ...]) -> None:
         offer = getattr(catalog, kind)[bare]
         singular = kind[:-1]
         value = catalog.resolve(singular, name)
-        click.echo(f"{catalog.canonical(singular, value)}  ({singular}, {offer.distribution} {offer.version})\n")
+        click.echo(
+            fold(f"{catalog.canonical(singular, value)}  ({singular}, {offer.distribution} {offer.version})") + "\n"
+        )
         click.echo(cleandoc(type(value).__doc__ or "") + "\n")
         if singular == "attack":
             click.echo(f"Access: {value.access}. Determinism: {value.determinism}, {FIXED[value.determinism]}.\n")

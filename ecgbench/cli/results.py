@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ecgbench.cli.layout import fold
 from ecgbench.core.errors import EcgbenchError
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ def compare(first: str, second: str, store: str | None) -> None:
     from ecgbench.evaluation.uncertainty import compare as paired
 
     (a, of_a), (b, of_b) = _read(first, store), _read(second, store)
-    click.echo(f"A: {a.dataset} {a.model} {a.defense} {a.attack} seed {a.seed}")
-    click.echo(f"B: {b.dataset} {b.model} {b.defense} {b.attack} seed {b.seed}")
+    for name, one in (("A", a), ("B", b)):
+        click.echo(fold(f"{name}: {one.dataset} {one.model} {one.defense} {one.attack} seed {one.seed}"))
     for eps in (0.0, *(eps for eps in a.epsilons if eps in b.epsilons)):
         found = paired(of_a, of_b, eps)
         low, high = found.interval
         p_value = "" if found.p_value is None else f", p = {found.p_value:.2g}"
-        click.echo(f"eps {eps:g}: A - B = {found.difference:+.3f} [{low:+.3f}, {high:+.3f}] ({found.method}{p_value})")
+        change = f"{found.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+        click.echo(fold(f"eps {eps:g}: A - B = {change} ({found.method}{p_value})"))
 
 
 def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:

@@ -1,4 +1,4 @@
-"""run, plan and why: do the cells, say what would be done, say why it is not there yet."""
+"""run, plan and explain: do the cells, say what would be done, say why it is not there yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecgbench.cli.layout import fold
 from ecgbench.cli.options import grid_options, open_runner, remark, runner_options, unfolded
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def plan(
         if as_json:
             click.echo(json.dumps({"key": planned.key, "work": planned.work, **names, "seed": cell.seed}))
         else:
-            click.echo(f"{planned.key[:12]}  {WORK[planned.work]:<20}{' '.join(names.values())} seed={cell.seed}")
+            words = " ".join([*names.values(), f"seed={cell.seed}"])
+            click.echo(fold(f"{planned.key[:12]}  {WORK[planned.work]:<20}{words}", " " * 14))
         remember(runner, planned)
 
 
@@ -162,4 +164,4 @@ def explain(
     from ecgbench.runs import explain as missing
 
     for line in missing.explain(open_runner(data, store, device, plugins, leaderboard), key):
-        click.echo(line)
+        click.echo(fold(line))

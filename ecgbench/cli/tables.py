@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from tabulate import tabulate
-
+from ecgbench.cli.layout import across, fold
 from ecgbench.evaluation.uncertainty import over_seeds
 from ecgbench.results.record import Record
 
+METRICS = ("acc", "prec", "f1")
+
 
 def tables(records: Iterable[Record]) -> str:
-    """One table per dataset, threat, protocol and grid; rows are victims under an attack, over seeds."""
+    """One table per dataset, threat, protocol and grid: every victim under an attack, over seeds."""
     ordered = sorted(records, key=_section)
     return "\n".join(_table(list(rows)) for _, rows in groupby(ordered, key=_section))
 
@@ -26,38 +27,38 @@ def _table(records: Sequence[Record]) -> str:
     done = [record for record in records if record.status == "ok"]
     lines = []
     if done:
-        lines += [_title(done[0]), "", _scores(done), "", *_remarks(done)]
+        lines += [*_title(done[0]), "", *_scores(done), *_remarks(done)]
     lines += [
-        f"{record.status}: {_name(record)}, seed {record.seed}: {record.error}"
+        fold(f"{record.status}: {_name(record)}, seed {record.seed}: {record.error}")
         for record in records
         if record not in done
     ]
     return "\n".join(lines) + "\n"
 
 
-def _title(record: Record) -> str:
+def _title(record: Record) -> tuple[str, str]:
     facts = [record.dataset, *record.notes, f"{record.n} test samples"]
     facts += [f"{record.groups} patients"] if record.groups else []
     facts += ["partial"] if record.limit else []
-    return f"{', '.join(facts)}\nthreat {record.threat}, eps in {_unit(record)}; {record.weighting}"
+    return fold(", ".join(facts)), fold(f"threat {record.threat}, eps in {_unit(record)}; {record.weighting}")
 
 
 def _unit(record: Record) -> str:
     return "units of x" if record.unit == "1" else record.unit
 
 
-def _scores(records: Sequence[Record]) -> str:
-    sizes = ("0 (clean)", *(f"{eps:g}" for eps in records[0].epsilons))
-    rows = []
+def _scores(records: Sequence[Record]) -> Iterator[str]:
+    """For each victim under an attack its name and flags, and below it a figure for each metric and size."""
     for name, group in _by_name(records):
-        for metric in ("acc", "prec", "f1"):
-            values = [_cell([getattr(record.scores[place], metric) for record in group]) for place in range(len(sizes))]
-            first = metric == "acc"
-            rows.append(
-                [*(name if first else ("",) * len(name)), metric.upper(), *values, _flags(group) if first else ""]
+        yield fold(f"{' '.join(name)}: {_flags(group)}")
+        columns = [
+            (
+                "0 (clean)" if score.eps == 0 else f"{score.eps:g}",
+                [_cell([getattr(record.scores[place], metric) for record in group]) for metric in METRICS],
             )
-    headers = ("model", "defense", "attack", "eps", *sizes, "flags")
-    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+            for place, score in enumerate(group[0].scores)
+        ]
+        yield across("eps", columns, [metric.upper() for metric in METRICS], "  ") + "\n"
 
 
 def _by_name(records: Sequence[Record]) -> list[tuple[tuple[str, str, str], list[Record]]]:
@@ -80,21 +81,20 @@ def _flags(records: Sequence[Record]) -> str:
     return " ".join(sorted({flag for record in records for flag in record.flags})) or "ok"
 
 
-def _remarks(records: Sequence[Record]) -> list[str]:
-    lines = []
+def _remarks(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         score = record.score(record.headline)
         if score is None or record.uncertainty is None:
             continue
         low, high = score.interval.acc
-        lines.append(
+        yield fold(
             f"{_name(record)}, seed {record.seed}: ACC {score.acc:.3f} [{low:.3f}, {high:.3f}] at eps {score.eps:g} "
             f"({record.uncertainty.method}); record {record.key[:12]}"
         )
-        lines += [
-            f"  {c.code}: {c.note} (effect {c.effect:.3g}, limit {c.threshold:g})" for c in record.checks if c.raised
-        ]
-    return lines
+        for check in record.checks:
+            if check.raised:
+                found = f"effect {check.effect:.3g}, limit {check.threshold:g}"
+                yield fold(f"  {check.code}: {check.note} ({found})", "      ")
 
 
 def _name(record: Record) -> str:

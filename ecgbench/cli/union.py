@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ecgbench.cli.layout import across, fold
 from ecgbench.cli.options import open_runner, remark, runner_options
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def union(
     runs = list(_runs(runner, names, module, task, rules, eps, seed))
     if not runs:
         raise click.UsageError("no attack fits; expected one that runs on this task under this threat.")
-    click.echo(f"{victim}, {len(task.test)} test samples, {threat}, eps {eps:g}, seed {seed}\n\n{_table(runs)}")
+    click.echo(fold(f"{victim}, {len(task.test)} test samples, {threat}, eps {eps:g}, seed {seed}"))
+    click.echo(f"\n{_table(runs)}")
 
 
 def _adapters(runner: Runner) -> list[str]:
@@ -89,22 +91,21 @@ def _runs(
 
 
 def _table(runs: Sequence[Attacked]) -> str:
-    from tabulate import tabulate
-
     from ecgbench.evaluation.union import alone, union
 
     together = union(runs)
-    rows = [
-        (
-            run.attack,
-            f"{run.robust.mean():.4f}",
-            f"{run.robust.mean() - together.mean():.4f}",
-            str(found),
-            f"{run.seconds:.2f}",
-            ", ".join(f"{part} {count}" for part, count in run.parts.items()),
-        )
-        for run, found in zip(runs, alone(runs), strict=True)
+    labels = [run.attack for run in runs] + ["union"]
+    robust = [*(run.robust.mean() for run in runs), together.mean()]
+    columns = [
+        ("robust", [f"{share:.4f}" for share in robust]),
+        ("above union", [*(f"{share - together.mean():.4f}" for share in robust[:-1]), ""]),
+        ("alone", [*map(str, alone(runs)), ""]),
+        ("CPU s", [f"{seconds:.2f}" for seconds in [*(run.seconds for run in runs), sum(run.seconds for run in runs)]]),
     ]
-    rows.append(("union", f"{together.mean():.4f}", "", "", f"{sum(run.seconds for run in runs):.2f}", ""))
-    head = ("attack", "robust accuracy", "above the union", "found alone", "CPU s", "found by its parts")
-    return tabulate(rows, head, tablefmt="simple", disable_numparse=True)
+    parts = (
+        fold(f"{run.attack}: {', '.join(f'{part} {count}' for part, count in run.parts.items())}")
+        for run in runs
+        if run.parts
+    )
+    found = "\n".join(parts)
+    return across("attack", columns, labels, "") + (f"\n\nfound by its parts\n{found}" if found else "")

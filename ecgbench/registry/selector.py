@@ -94,6 +94,12 @@ def canonical(value: Any, kind: str, resolver: Resolver) -> str:
     return text
 
 
+def changed(value: Any, name: str, base: Any, resolver: Resolver) -> str:
+    """The selector of `value` that begins with `name`, the entry of the value `base` of the same class."""
+    keys = sorted(key for key in parameters(value) if getattr(base, key) != getattr(value, key))
+    return str(Selector(name, tuple((key, _written(getattr(value, key), resolver)) for key in keys)))
+
+
 def words(value: Any, resolver: Resolver) -> str:
     """A parameter's value as it would stand in a canonical selector, its `repr` where no selector can write it."""
     try:
@@ -106,7 +112,7 @@ class _FromSelector(Reader):
     """Reads what a selector holds: bare words, and plugins by their names."""
 
     def __init__(self, resolver: Resolver) -> None:
-        self.shelf = resolver
+        self.resolver = resolver
 
     def word(self, given: Value) -> str | None:
         return _word(given)
@@ -115,7 +121,7 @@ class _FromSelector(Reader):
         of, word = kind(hint), _word(given)
         if of is None or (word is None and not isinstance(given, Selector)):
             raise MisfitError
-        value = resolve(given if isinstance(given, Selector) else Selector(str(word)), of, self.shelf)
+        value = resolve(given if isinstance(given, Selector) else Selector(str(word)), of, self.resolver)
         if not isinstance(value, hint):
             raise MisfitError
         return value
