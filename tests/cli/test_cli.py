@@ -257,7 +257,9 @@ def test_the_table_has_three_figures_per_size_and_names_the_synthetic_data(tmp_p
     answer = ecgbench(tmp_path, *FGSM, "--quiet")
     lines = answer.out.splitlines()
     assert lines[0].startswith("synthetic-beats[beats=200], synthetic,") and "50 test samples" in lines[0]
-    rows = [line.split()[-5:-1] if " ACC " in line else line.split() for line in lines[5:8]]
+    assert all(len(line) <= 80 for line in lines)
+    at = next(number for number, line in enumerate(lines) if line.startswith("linear none[epochs=1] fgsm: "))
+    rows = [line.split() for line in lines[at + 2 : at + 5]]
     assert [name for name, *_ in rows] == ["ACC", "PREC", "F1"]
     assert all(re.fullmatch(r"\d\.\d{3}", figure) for _, *figures in rows for figure in figures)
     assert answer.err.startswith(REMARK) and len(answer.err.splitlines()) == 1
@@ -362,7 +364,7 @@ def test_a_victim_that_wavers_unsaid_is_scored_and_flagged_RANDOM(tmp_path: Path
 
 def test_a_part_of_the_samples_is_marked(tmp_path: Path) -> None:
     answer = ecgbench(tmp_path, *FGSM, "--limit", "10")
-    assert "10 test samples" in answer.out and "partial" in answer.out.splitlines()[0]
+    assert "10 test samples" in answer.out and "partial" in answer.out.partition("threat")[0]
 
 
 # status
@@ -715,10 +717,24 @@ def test_a_leaderboard_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_list_names_every_plugin_with_its_distribution(tmp_path: Path) -> None:
     lines = ecgbench(tmp_path, "list").out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == ["datasets:", "models:", "attacks:", "defenses:"]
+    titles = [line for line in lines if not line.startswith(" ")]
+    ours = [f"{kind} of ecgbench-robustness" for kind in ("datasets", "models", "attacks", "defenses")]
+    assert [title.rpartition(" ")[0] for title in titles[:4]] == ours and titles[4:] in ([], ["not installed:"])
+    assert all(len(line) <= 80 for line in lines)
     for name in ("mitbih", "synthetic-beats", "mlp", "cnn", "linear", "pgd100", "fgsm", "none", "adaptive"):
-        assert sum(line.split()[0] == name and "[ecgbench" in line for line in lines) == 1
-    assert ecgbench(tmp_path, "list", "models").out.splitlines()[0] == "models:"
+        assert sum(line.startswith(f"  {name} ") for line in lines) == 1
+    assert ecgbench(tmp_path, "list", "models").out.splitlines()[0].startswith("models of ecgbench-robustness ")
+
+
+def test_presets_of_a_class_are_listed_by_what_they_change(tmp_path: Path) -> None:
+    lines = ecgbench(tmp_path, "list", "attacks").out.splitlines()
+    told = dict(line.split(maxsplit=1) for line in lines if line.startswith("  pgd"))
+    assert told == {
+        "pgd": "PGD of Madry et al. 2018, section 2.1, on any ball.",
+        "pgd-cinc-study": "pgd[abs_step=0.02,start=zero,steps=20]",
+        "pgd100": "pgd[steps=100]",
+        "pgd20": "pgd[rel_step=0.25,steps=20]",
+    }
 
 
 def test_list_ends_with_what_cannot_be_used_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -730,10 +746,10 @@ def test_list_ends_with_what_cannot_be_used_and_why(tmp_path: Path, monkeypatch:
     (tmp_path / "tests_adapter.py").write_text(lacking)
     (tmp_path / "tests_typo.py").write_text("imprt lib")
     said = ecgbench(tmp_path, "list").out.splitlines()
-    at = said.index("not usable:")
-    assert said[at + 1] == f"  adapter             {advice}  [unknown]"
-    assert said[at + 2].startswith("  typo                broken: SyntaxError: invalid syntax")
-    assert ecgbench(tmp_path, "list", "plugins").out.splitlines()[0].endswith(f"  {advice}")
+    at = said.index("not installed:")
+    assert said[at + 1] == f"  adapter             {advice}" and said[at + 2] == "broken:"
+    assert said[at + 3].startswith("  typo                SyntaxError: invalid syntax")
+    assert " ".join(ecgbench(tmp_path, "list", "plugins").out.split()).startswith(f"adapter unknown {advice}")
     assert sentence(ecgbench(tmp_path, "info", "adapter.PGD")) == advice
 
 
