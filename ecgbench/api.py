@@ -14,22 +14,22 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ecgbench.core.ambient import find_device, standard_settings
-from ecgbench.core.borrowed import borrowed
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.interfaces import Attack
-from ecgbench.core.progress import Checkpoint, Progress
+from ecgbench.core.progress import Progress
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.guard import generators_kept
 from ecgbench.evaluation.sweep import STANDARD, Protocol
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.results.record import Record
 from ecgbench.runs.cell import Cell
-from ecgbench.runs.judging import Question, judged, several, signals_and_labels, task_of
+from ecgbench.runs.judging import EvaluationRequest, judged, several
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.runs.zoo import checkpoints
 from ecgbench.storage.store import Store
+from ecgbench.user import opened, signals_and_labels, task_of
 
 Words = str | Sequence[str]
 
@@ -128,12 +128,12 @@ def evaluate(
     """
     default = torch.get_default_dtype()
     with standard_settings(), generators_kept():
-        request = Question.of(threat, attack, protocol, epsilons, headline, seed)
+        request = EvaluationRequest.of(threat, attack, protocol, epsilons, headline, seed, audit)
         place = None if device is None else find_device(device)
         x, y = signals_and_labels(x, y, ordered=mask is not None or group is not None)
-        with borrowed(module, place, default) as model:
+        with opened(module, place, default) as model:
             task = task_of(model, x, y, mask, group, classes, bounds)
-            return judged(model, task, request, audit, Checkpoint(tell))
+            return judged(model, task, request, tell)
 
 
 def open_runner(

@@ -71,7 +71,7 @@ def problem(name: str, limit: int | None = None) -> Problem:
     resolve, (model, defense) = runner.catalog.resolve, VICTIMS[name]
     values = (resolve("dataset", DATASET), resolve("model", model), resolve("defense", defense))
     cell = Cell(*values, resolve("attack", "pgd100"), resolve("threat", "linf"), EPSILONS)
-    module, whole = runner.victim(cell, cell.defense).victim.module, runner.task(cell.dataset)
+    module, whole = runner.victim(cell.victim).victim.module, runner.task(cell.dataset)
     rows = [(whole.test.y == label).nonzero().squeeze(1)[: BEATS[model]] for label in range(len(whole.classes))]
     test = whole.test[torch.cat(rows)] if limit is None else whole.limited(limit).test
     nobody = torch.arange(0)  # not a slice, whose storage would be that of the whole split

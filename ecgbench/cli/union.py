@@ -74,7 +74,7 @@ def _adapters(runner: Runner) -> list[str]:
 def _runs(
     runner: Runner, names: Sequence[str], victim: Victim, task: Task, threat: Threat, eps: float, seed: int
 ) -> list[Attacked]:
-    from ecgbench.core.random import RandomStream
+    from ecgbench.core.random import stream
     from ecgbench.evaluation.sweep import Sweep
     from ecgbench.evaluation.union import attacked
 
@@ -85,7 +85,7 @@ def _runs(
         if unfit is not None:
             remark(f"{name} is left out: {unfit}")
             continue
-        sweep = Sweep(attack, victim, task, threat, (eps,), RandomStream(("attack", seed)), device=runner.device)
+        sweep = Sweep(attack, victim, task, threat, (eps,), stream("attack", seed), device=runner.device)
         runs.append(attacked(name, sweep))
     return runs
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecgbench.core.errors import DataError
 from ecgbench.core.outputs import SINGLE_LABEL, Outputs, SingleLabel
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.signals import SelectedSignals, Signals
 
 Split = Literal["val", "test"]
@@ -299,7 +299,7 @@ class Task:
         if not n:
             return self
         of = self.samples(split)
-        order = RandomStream(("some of each class",)).uniform(of.ids, ()).argsort(stable=True)
+        order = stream("some of each class").uniform(of.ids, ()).argsort(stable=True)
         drawn = [order[of.y[order] == label][:n] for label in of.y.unique()]
         few = of.select(torch.cat(drawn).sort().values)
         few = replace(few, weight=torch.ones(len(few)))

@@ -18,7 +18,7 @@ from torch.nn import Module
 from ecgbench.core.data import Batch
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.progress import Checkpoint, Note
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.victim import Victim, evaluating
 
 Precision = Literal["float32", "bf16", "auto"]
@@ -133,7 +133,7 @@ def _answers(module: Module, batch: Batch, bf16: bool, along: Tensor | None = No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with reduced(other, bf16):
-            logits = Victim(other).logits(x, batch, RandomStream(("precision",)))
+            logits = Victim(other).logits(x, batch, stream("precision"))
     along = logits.detach() if along is None else along
     oracle = torch.autograd.grad(logits, [x, *weights], along, allow_unused=True, materialize_grads=True)
     return [logits.detach(), torch.cat([gradient.flatten() for gradient in oracle[1:]]), oracle[0]]

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,18 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
+
+
+Purpose = Literal[
+    "attack",  # + seed: all that an attack and the judging of a sweep draw
+    "train",  # + seed: the order of batches, augmentation, attacks inside a training
+    "weights",  # + seed: the initial weights of a victim
+    "rebuilt",  # a randomised victim, asked whether its weights determine it
+    "precision",  # a randomised victim, asked whether bfloat16 is right for it
+    "trial question",  # a user's model, asked for the first time
+    "some of each class",  # which test samples a protocol counts
+]
+"""What the host draws for: the first word of every stream of its own. A plugin's datasets begin with their own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,11 @@ class RandomStream:
     def signs(self, ids: Tensor, shape: Sequence[int]) -> Tensor:
         """-1 or 1 with equal chance: ids (n,) -> (n, *shape) float32."""
         return (self.uniform(ids, shape) - 0.5).sign()
+
+
+def stream(purpose: Purpose, *numbers: int) -> RandomStream:
+    """What the host draws for a purpose follows this stream; the attack of seed 3 draws from `stream("attack", 3)`."""
+    return RandomStream((purpose, *numbers))
 
 
 def _occurrence(ids: Tensor) -> Tensor:

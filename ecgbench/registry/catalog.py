@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +36,8 @@ class Catalog:
     """All offers by kind and name; kinds are "dataset", "model", "attack", "defense", "threat", "protocol".
 
     A name that two plugins offer stands in `contested`, (kind, name) -> the sentence that says so, and cannot
-    be used.
+    be used. `given` names the plugins that were asked for beside the installed ones: modules, and files by their
+    absolute paths.
     """
 
     datasets: Mapping[str, RegisteredPlugin]
@@ -45,6 +46,7 @@ class Catalog:
     defenses: Mapping[str, RegisteredPlugin]
     plugins: tuple[PluginInfo, ...] = ()
     contested: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     def lookup(self, kind: str, name: str) -> RegisteredPlugin:
         """The offer of that name. Raises UnknownNameError, and EcgbenchError if contested or its plugin broken."""
@@ -123,8 +125,9 @@ def discover(extra: Sequence[str] = ()) -> Catalog:
     """
     check_alone()
     _check_stems(extra)
+    given = dict.fromkeys(str(Path(item).resolve()) if _is_file(item) else item for item in extra)
     with apart():
-        return _merged((*_installed(), *map(_given, dict.fromkeys(extra))))
+        return replace(_merged((*_installed(), *map(_given, dict.fromkeys(extra)))), given=tuple(given))
 
 
 def _installed() -> Iterator[PluginInfo]:
@@ -219,4 +222,11 @@ def _merged(plugins: Iterable[PluginInfo]) -> Catalog:
                 f"{entry.release} (plugin {entry.plugin}); uninstall one of them, or rename what it offers."
             )
     offers = {hook: dict(sorted(found[kind].items())) for hook, kind in HOOKS.items()}
-    return Catalog(**offers, plugins=plugins, contested=contested)
+    return Catalog(
+        datasets=offers["datasets"],
+        models=offers["models"],
+        attacks=offers["attacks"],
+        defenses=offers["defenses"],
+        plugins=plugins,
+        contested=contested,
+    )

@@ -136,14 +136,13 @@ def _word(given: Value) -> str | None:
 
 def _described(value: Any, kind: str, resolver: Resolver) -> Selector:
     """The shortest selector of `value`."""
+    same = {name: base for name, base in resolver.values(kind).items() if type(base) is type(value)}
+    if not same:
+        raise EcgbenchError(f"{value!r} comes from no known {kind}, so that it has no name.")
     names = parameters(value)
     ways = [
-        (sorted(key for key in names if getattr(base, key) != getattr(value, key)), name)
-        for name, base in resolver.values(kind).items()
-        if type(base) is type(value)
+        (sorted(key for key in names if getattr(base, key) != getattr(value, key)), name) for name, base in same.items()
     ]
-    if not ways:
-        raise EcgbenchError(f"{value!r} comes from no known {kind}, so that it has no name.")
     keys, name = min(ways, key=lambda way: (len(way[0]), way[1]))
     return Selector(name, tuple((key, _written(getattr(value, key), resolver)) for key in keys))
 

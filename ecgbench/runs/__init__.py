@@ -6,7 +6,8 @@ from ecgbench.runs.cache import read_by
 from ecgbench.runs.cell import Cell
 from ecgbench.runs.explain import remember
 from ecgbench.runs.faults import plain
-from ecgbench.runs.judging import Question, judged, several, signals_and_labels, task_of
+from ecgbench.runs.job import CellJob, VictimJob, jobs, read_job, write_job
+from ecgbench.runs.judging import EvaluationRequest, judged, several
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.runs.zoo import CHECKPOINTS, STAGE, checkpoints, load_victim, published
@@ -15,10 +16,13 @@ __all__ = [
     "CHECKPOINTS",
     "STAGE",
     "Cell",
+    "CellJob",
+    "EvaluationRequest",
     "Grid",
-    "Question",
     "Runner",
+    "VictimJob",
     "checkpoints",
+    "jobs",
     "judged",
     "load_victim",
     "parse_eps",
@@ -26,10 +30,10 @@ __all__ = [
     "plain",
     "published",
     "read_by",
+    "read_job",
     "read_suite",
     "remember",
     "several",
-    "signals_and_labels",
-    "task_of",
     "unfold",
+    "write_job",
 ]

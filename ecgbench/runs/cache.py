@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot, digest
@@ -16,7 +17,42 @@ from ecgbench.core.progress import Progress
 from ecgbench.evaluation.guard import guarded
 from ecgbench.evaluation.lending import AS_LENT, tensors
 from ecgbench.registry.identity import Identity
-from ecgbench.storage.store import Store, StoredCheckpoint, key_of
+from ecgbench.storage.store import Store, TimedCheckpoint, key_of
+
+Files = dict[str, bytes]
+Make = Callable[[TimedCheckpoint], Files]
+
+
+class Kept(Protocol):
+    """Where the files of stages are kept, by name of the stage and identity."""
+
+    def has(self, stage: str, identity: Identity) -> bool:
+        """Whether the result is kept, whole."""
+
+    def get(self, stage: str, identity: Identity) -> Files | None:
+        """The files of a stage; None where they are missing."""
+
+    def get_or_make(self, stage: str, identity: Identity, make: Make) -> Files:
+        """The files of a stage, found or made."""
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """Keeps nothing: whatever is asked for is made."""
+
+    tell: Callable[[Progress], None] | None = None
+
+    def has(self, stage: str, identity: Identity) -> bool:
+        """False."""
+        return False
+
+    def get(self, stage: str, identity: Identity) -> Files | None:
+        """None."""
+        return None
+
+    def get_or_make(self, stage: str, identity: Identity, make: Make) -> Files:
+        """What `make` gives."""
+        return make(TimedCheckpoint(self.tell))
 
 
 @dataclass(frozen=True)
@@ -32,17 +68,19 @@ class Cache:
         """Whether the result is kept, whole."""
         return self.store.get(stage, key_of(identity)) is not None
 
-    def get_or_make(
-        self, stage: str, identity: Identity, make: Callable[[StoredCheckpoint], dict[str, bytes]]
-    ) -> dict[str, bytes]:
-        """The files of a stage: found, or made by one process while others wait."""
+    def get(self, stage: str, identity: Identity) -> Files | None:
+        """The files of a stage; None where they are missing, or to be made anew."""
         key = key_of(identity)
-        again = self.rebuild and key not in self._remade
-        files = None if again else self.store.get(stage, key)
+        return None if self.rebuild and key not in self._remade else self.store.get(stage, key)
+
+    def get_or_make(self, stage: str, identity: Identity, make: Make) -> Files:
+        """The files of a stage: found, or made by one process while others wait."""
+        files = self.get(stage, identity)
         if files is not None:
             return files
+        key = key_of(identity)
         with self.store.writing(stage, key):
-            files = None if again else self.store.get(stage, key)
+            files = self.get(stage, identity)
             if files is None:
                 checkpoint = self.store.checkpoint(stage, key, self.tell)
                 try:

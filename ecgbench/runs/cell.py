@@ -8,7 +8,8 @@ is made of; no path, host, worker count or time is part of a key.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ecgbench.core.data import Task
 from ecgbench.core.interfaces import Attack, Dataset, Defense, Model, returned
@@ -16,6 +17,36 @@ from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import STANDARD, Protocol
 from ecgbench.registry.identity import Identity, code_digests, identity
 from ecgbench.results.record import SCHEMA
+
+
+@dataclass(frozen=True)
+class VictimSpec:
+    """What a victim is trained from, as values."""
+
+    dataset: Dataset
+    model: Model
+    defense: Defense
+    seed: int = 0
+
+    @property
+    def base(self) -> VictimSpec | None:
+        """The victim whose weights the training starts from."""
+        return None if self.defense.base is None else replace(self, defense=self.defense.base)
+
+
+@dataclass(frozen=True)
+class AttackSetup:
+    """How a victim is attacked, and what is looked at afterwards; `headline` is the one of `epsilons` that decides."""
+
+    attack: Attack
+    threat: Threat
+    epsilons: tuple[float, ...]
+    headline: float
+    protocol: Protocol = STANDARD
+    seed: int = 0
+    limit: int | None = None
+    audit: bool = False
+    save_perturbations: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,44 @@ class Cell:
     audit: bool = False
     save_perturbations: int = 0
 
+    @property
+    def victim(self) -> VictimSpec:
+        """The victim that is attacked."""
+        return VictimSpec(self.dataset, self.model, self.defense, self.seed)
+
+    @property
+    def surrogate(self) -> VictimSpec | None:
+        """The second victim that the attack asks for."""
+        source = self.attack.surrogate
+        return None if source is None else replace(self.victim, defense=source)
+
+    @property
+    def headline(self) -> float:
+        """The eps that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
+
+        For a threat in another norm or unit than the dataset's own, the middle of the grid.
+        """
+        defaults = self.dataset.defaults
+        if not self.threat.comparable(defaults.threat):
+            return self.epsilons[len(self.epsilons) // 2]
+        smaller = [eps for eps in self.epsilons if eps <= defaults.headline]
+        return smaller[-1] if smaller else self.epsilons[0]
+
+    @property
+    def setup(self) -> AttackSetup:
+        """The cell without its victim."""
+        return AttackSetup(
+            attack=self.attack,
+            threat=self.threat,
+            epsilons=self.epsilons,
+            headline=self.headline,
+            protocol=self.protocol,
+            seed=self.seed,
+            limit=self.limit,
+            audit=self.audit,
+            save_perturbations=self.save_perturbations,
+        )
+
     def unfit(self, task: Task) -> str | None:
         """Why the cell cannot run on its task; every defense that would be trained for it is asked."""
         trained = [one for start in (self.defense, self.attack.surrogate) for one in _line(start)]
@@ -53,38 +122,36 @@ def _line(defense: Defense | None) -> Iterator[Defense]:
         defense = defense.base
 
 
-def victim_identity(cell: Cell, defense: Defense, data: str) -> Identity:
+def victim_identity(victim: VictimSpec, data: str) -> Identity:
     """What a trained victim is made of; `data` is the digest of the dataset's files."""
-    base = defense.base
     return {
         "stage": "victim",
-        "dataset": identity(cell.dataset),
+        "dataset": identity(victim.dataset),
         "data": data,
-        "model": identity(cell.model),
-        "defense": identity(defense),
-        "base": None if base is None else victim_identity(cell, base, data),
-        "seed": cell.seed,
-        "sources": code_digests(cell.dataset, cell.model, defense),
+        "model": identity(victim.model),
+        "defense": identity(victim.defense),
+        "base": None if victim.base is None else victim_identity(victim.base, data),
+        "seed": victim.seed,
+        "sources": code_digests(victim.dataset, victim.model, victim.defense),
     }
 
 
-def outcomes_identity(cell: Cell, data: str) -> Identity:
-    """What the outcomes of an attack are made of."""
-    surrogate = cell.attack.surrogate
+def outcomes_identity(setup: AttackSetup, attack: Any, victim: Identity, surrogate: Identity | None) -> Identity:
+    """What the outcomes of an attack are made of: its own identity, and those of its victims."""
     return {
         "stage": "outcomes",
-        "victim": victim_identity(cell, cell.defense, data),
-        "surrogate": None if surrogate is None else victim_identity(cell, surrogate, data),
-        "attack": identity(cell.attack),
-        "threat": identity(cell.threat),
-        "epsilons": [repr(eps) for eps in cell.epsilons],
-        "protocol": identity(cell.protocol),
-        "limit": cell.limit,
-        "sources": code_digests(cell.attack, extra=("ecgbench.evaluation.sweep",)),
+        "victim": victim,
+        "surrogate": surrogate,
+        "attack": attack,
+        "threat": identity(setup.threat),
+        "epsilons": [repr(eps) for eps in setup.epsilons],
+        "protocol": identity(setup.protocol),
+        "limit": setup.limit,
+        "sources": code_digests(setup.attack, extra=("ecgbench.evaluation.sweep",)),
     }
 
 
-def checks_identity(cell: Cell, outcomes: str, headline: float) -> Identity:
+def checks_identity(outcomes: str, headline: float) -> Identity:
     """What the checks of a row are made of; `outcomes` is the key of what they look at."""
     return {
         "stage": "checks",

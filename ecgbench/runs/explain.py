@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import msgspec
 
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.registry.identity import differences
 from ecgbench.results.record import Record
 from ecgbench.runs.cell import Cell
-from ecgbench.runs.runner import STAGES, Planned, Runner
-from ecgbench.runs.suite import Grid, unfold
+from ecgbench.runs.job import AXES, CellJob, read_job, write_job
+from ecgbench.runs.runner import Planned, Runner
+from ecgbench.runs.stages import STAGES
 from ecgbench.storage.store import write_file
-
-MADE = {
-    "train": "victim",
-    "attack": "attack",
-    "check": "check",
-    "audit": "audit",
-    "score": "score",
-    "save": "perturbation",
-}
-AXES = ("dataset", "model", "defense", "attack", "threat")
 
 
 def remember(runner: Runner, planned: Planned) -> None:
     """Keep what a planned key stands for, so that `explain` can be asked about it."""
-    cell = planned.cell
-    words = {kind: runner.catalog.canonical(kind, getattr(cell, kind)) for kind in (*AXES, "protocol")}
-    sizes = {"epsilons": list(cell.epsilons), "seed": cell.seed, "limit": cell.limit, "audited": cell.audit}
-    sizes |= {"save_perturbations": cell.save_perturbations}
-    write_file(runner.store.root / "plans" / f"{planned.key}.json", json.dumps({**words, **sizes}).encode())
+    write_file(runner.store.root / "plans" / f"{planned.key}.json", write_job(CellJob.of(planned.cell, runner.catalog)))
 
 
 def explain(runner: Runner, key: str) -> list[str]:
@@ -43,13 +25,14 @@ def explain(runner: Runner, key: str) -> list[str]:
     planned = runner.plan([cell])[0]
     if planned.work == "none":
         return [f"{planned.key[:12]} is kept; nothing is missing."]
-    stage, what = STAGES[planned.work], MADE[planned.work]
-    now = runner.identities(cell)[stage]
-    kept = (identity for _, identity in runner.store.identities(stage))
+    stage = next(stage for stage in STAGES.values() if stage.work == planned.work)
+    now = runner.identities(cell)[stage.name]
+    kept = (identity for _, identity in runner.store.identities(stage.name))
     lines = min((differences(now, then) for then in kept), key=len, default=None)
     if lines is None:
-        return [f"{planned.key[:12]} is missing: no {what} is kept here at all."]
-    return [f"{planned.key[:12]} is missing: the nearest {what} that is kept differs in", *(f"  {x}" for x in lines)]
+        return [f"{planned.key[:12]} is missing: no {stage.result} is kept here at all."]
+    about = f"{planned.key[:12]} is missing: the nearest {stage.result} that is kept differs in"
+    return [about, *(f"  {line}" for line in lines)]
 
 
 def _recall(runner: Runner, key: str) -> Cell:
@@ -60,30 +43,27 @@ def _recall(runner: Runner, key: str) -> Cell:
     if len(matches) != 1:
         raise EcgbenchError(f"{len(matches)} known cells begin with {key!r}; expected one (see: ecgbench plan).")
     name = matches[0]
-    if name in plans:
-        return _planned(runner, plans[name])
-    files = runner.store.get("records", name)
-    if files is None:
-        raise EcgbenchError(f"record {key} was damaged; run its cell again.")
-    record = msgspec.json.decode(files["record.json"], type=Record)
-    return _cell(runner, json.loads(record.json()) | {"audited": record.audited})
-
-
-def _planned(runner: Runner, path: Path) -> Cell:
+    if name not in plans:
+        return _recorded(runner, name)
     try:
-        return _cell(runner, json.loads(path.read_bytes()))
-    except (OSError, ValueError, LookupError, TypeError):
-        raise EcgbenchError(f"what was planned as {path.stem[:12]} cannot be read; plan it again.") from None
+        job = read_job(plans[name].read_bytes())
+    except (OSError, EcgbenchError):
+        job = None
+    if not isinstance(job, CellJob):
+        raise EcgbenchError(f"what was planned as {name[:12]} cannot be read; plan it again.")
+    return job.cell(runner.catalog)
 
 
-def _cell(runner: Runner, words: Mapping[str, Any]) -> Cell:
-    grid = Grid(
-        **{axis: (words[axis],) for axis in AXES},
-        eps=tuple(words["epsilons"]),
-        seed=(words["seed"],),
-        limit=words["limit"],
-        protocol=words["protocol"],
-        audit=words["audited"],
-        save_perturbations=words.get("save_perturbations", 0),
+def _recorded(runner: Runner, key: str) -> Cell:
+    files = runner.store.get("records", key)
+    if files is None:
+        raise EcgbenchError(f"record {key[:12]} was damaged; run its cell again.")
+    record = msgspec.json.decode(files["record.json"], type=Record)
+    job = CellJob(
+        **{kind: getattr(record, kind) for kind in AXES},
+        epsilons=record.epsilons,
+        seed=record.seed,
+        limit=record.limit,
+        audit=record.audited,
     )
-    return unfold((grid,), runner.catalog)[0]
+    return job.cell(runner.catalog)

@@ -1,59 +1,47 @@
-"""A verdict on a model that somebody has: what was given becomes a task, the task a sweep, its outcomes a record."""
+"""A verdict on a model that a user has: what was given becomes a task, and goes through the stages of a cell."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-from torch.utils.data import DataLoader
+import msgspec
 
-from ecgbench.checks.audit import Audit
-from ecgbench.checks.cheap import CheapChecks
-from ecgbench.core.borrowed import Borrowed, identity_of, one_line, try_out
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.errors import EcgbenchError
-from ecgbench.core.given import (
-    check_labels,
-    gather,
-    read_bounds,
-    read_groups,
-    read_labels,
-    read_mask,
-    read_names,
-    read_signals,
-    shuffled,
-)
 from ecgbench.core.interfaces import Attack
-from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.parameters import MisfitError, Reader, misfit, shown
-from ecgbench.core.progress import Checkpoint
-from ecgbench.core.random import RandomStream
+from ecgbench.core.progress import Progress
+from ecgbench.core.random import stream
 from ecgbench.core.threat import Threat
 from ecgbench.core.victim import Victim
 from ecgbench.evaluation.sweep import Protocol, Sweep
 from ecgbench.registry.catalog import LOCAL, Catalog, discover
+from ecgbench.registry.identity import Identity, identity
 from ecgbench.results.record import Record
-from ecgbench.runs.scoring import CellLabels, Costs, score
+from ecgbench.runs.cache import Nowhere
+from ecgbench.runs.cell import AttackSetup
+from ecgbench.runs.scoring import CellLabels
+from ecgbench.runs.stages import Context, MadeOf, Walk, identities
 from ecgbench.runs.suite import parse_eps, parse_seeds
-from ecgbench.storage.arrays import pack, pack_tensors
-from ecgbench.storage.store import key_of
+from ecgbench.runs.victims import Trained
+from ecgbench.storage.arrays import pack_tensors
+from ecgbench.user import UserModel, identity_of, one_line
+
+GIVEN = "given"
+"""Stands for the dataset and the defense of a model that a user has."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """How a model shall be judged."""
+class EvaluationRequest:
+    """How a model shall be judged, by the plugins of a catalog."""
 
     catalog: Catalog
-    threat: Threat
-    attack: Attack
-    protocol: Protocol
-    epsilons: tuple[float, ...]
-    headline: float
-    seed: int
+    setup: AttackSetup
 
     @classmethod
     def of(
@@ -64,7 +52,8 @@ class Question:
         epsilons: float | str | Sequence[float | str],
         headline: float | None,
         seed: int,
-    ) -> Question:
+        audit: bool,
+    ) -> EvaluationRequest:
         """Selectors resolved. Raises EcgbenchError for what cannot be."""
         catalog = discover()
         sizes, (number,) = parse_eps(several(epsilons)), parse_seeds([str(seed)])
@@ -76,15 +65,115 @@ class Question:
         foe: Attack = _value(catalog, "attack", attack, Attack)
         if foe.surrogate is not None:
             raise EcgbenchError(f"{foe!r} needs a second victim, which evaluate has not; expected another attack.")
-        return cls(
-            catalog=catalog,
-            threat=_value(catalog, "threat", threat, Threat),
+        rules: Protocol = _value(catalog, "protocol", protocol, Protocol)
+        if rules.split != "test":
+            raise EcgbenchError(f"a protocol with split={rules.split} is given; expected test: x is the whole split.")
+        setup = AttackSetup(
             attack=foe,
-            protocol=_value(catalog, "protocol", protocol, Protocol),
+            threat=_value(catalog, "threat", threat, Threat),
             epsilons=sizes,
             headline=decides,
+            protocol=rules,
             seed=number,
+            audit=audit,
         )
+        return cls(catalog, setup)
+
+
+@dataclass(frozen=True)
+class UserContext(Context):
+    """What the stages are made with where model and samples are a user's; `whole` is the task as it was given."""
+
+    model: UserModel
+    whole: Task
+    request: EvaluationRequest
+
+    @property
+    def setup(self) -> AttackSetup:
+        return self.request.setup
+
+    @cached_property
+    def task(self) -> Task:
+        return self.whole.some_of_each(self.setup.protocol.per_class)
+
+    @cached_property
+    def labels(self) -> CellLabels:
+        setup, catalog = self.setup, self.request.catalog
+        return CellLabels(
+            names={
+                "dataset": GIVEN,
+                "model": self.model.called,
+                "defense": GIVEN,
+                "attack": catalog.words(setup.attack),
+                "threat": catalog.words(setup.threat),
+                "protocol": catalog.canonical("protocol", setup.protocol),
+            },
+            plugins={"attack": _offered_by(catalog, setup.attack)},
+            epsilons=setup.epsilons,
+            headline=setup.headline,
+            seed=setup.seed,
+            determinism=setup.attack.determinism,
+            libraries=setup.attack.libraries,
+        )
+
+    @cached_property
+    def identities(self) -> Mapping[str, Identity]:
+        bounds = self.whole.bounds
+        victim = {
+            "stage": "victim",
+            "dataset": GIVEN,
+            "data": _digest(self.whole.test),
+            "model": self.model.called,
+            "defense": GIVEN,
+            "weights": identity_of(self.model, self.whole.test, self.whole.outputs),
+            "classes": list(self.whole.classes),
+            "bounds": None if bounds is None else [repr(end) for end in bounds],
+            "seed": self.setup.seed,
+        }
+        try:
+            attack = identity(self.setup.attack)
+        except EcgbenchError:  # parameters of a class that no plugin offers may be of any type
+            attack = self.labels.names["attack"]
+        return identities(MadeOf(self.setup, attack, victim))
+
+    def has_victim(self) -> bool:
+        return True
+
+    @contextmanager
+    def at_work(self) -> Iterator[tuple[Sweep, Trained]]:
+        setup, victim = self.setup, Victim(self.model, self.whole.outputs)
+        sweep = Sweep(
+            attack=setup.attack,
+            victim=victim,
+            task=self.task,
+            threat=setup.threat,
+            epsilons=setup.epsilons,
+            rng=stream("attack", setup.seed),
+            protocol=setup.protocol,
+            device=str(victim.device),
+        )
+        yield sweep, Trained(victim, 0.0, None)
+
+    def twin(self) -> Victim | None:
+        return None
+
+
+def judged(model: UserModel, task: Task, request: EvaluationRequest, tell: Callable[[Progress], None] | None) -> Record:
+    """The record of a model on its task. Raises EcgbenchError where model or attack fails."""
+    context = UserContext(model, task, request)
+    reason = request.setup.attack.unfit(context.task, request.setup.threat)
+    if reason is not None:
+        raise EcgbenchError(reason)
+    walk = Walk(context, Nowhere(tell))
+    try:
+        for stage in ("outcomes", "checks", "audits"):
+            if stage in context.identities:
+                walk.files(stage)
+    except EcgbenchError:
+        raise
+    except Exception as fault:
+        raise EcgbenchError(f"{model.called} or {request.setup.attack!r} failed: {one_line(fault)}") from fault
+    return msgspec.json.decode(walk.files("records")["record.json"], type=Record)
 
 
 def several(given: Any) -> tuple[Any, ...]:
@@ -100,96 +189,6 @@ def _value(catalog: Catalog, kind: str, given: Any, of: type) -> Any:
         return Reader().read(given, of)
     except MisfitError:
         raise EcgbenchError(misfit("evaluate", kind, of, shown(given))) from None
-
-
-def signals_and_labels(x: Any, y: Any, ordered: bool) -> tuple[Any, Any]:
-    """X and y, gathered from a DataLoader where x is one; `ordered` says that something else follows its order.
-
-    Raises EcgbenchError where y is not given, or given twice.
-    """
-    if y is not None and not isinstance(x, DataLoader):
-        return x, y
-    if y is not None:
-        raise EcgbenchError("x is a DataLoader and y is given, too; expected one of them.")
-    if isinstance(x, Tensor | np.ndarray | str) or not hasattr(x, "__iter__"):
-        raise EcgbenchError("y is not given; expected the label of each sample, or a DataLoader of (x, y) for x.")
-    if ordered and shuffled(x):
-        raise EcgbenchError("the DataLoader shuffles, so that mask and group would not fit; expected shuffle=False.")
-    batches = gather(x)
-    return batches.x, batches.y
-
-
-def task_of(model: Borrowed, x: Any, y: Any, mask: Any, group: Any, classes: Any, bounds: Any) -> Task:
-    """What was given, as a task whose samples `model` has been asked about."""
-    own = model.labels
-    names = None if classes is None else read_names(classes)
-    if own is not None:
-        y, names = own.places(y), own.names(names)
-    signals, labels = read_signals(x), read_labels(y, names)
-    if names is not None:
-        check_labels(labels, len(names))
-    samples = Samples.of(
-        signals,
-        labels,
-        mask=None if mask is None else read_mask(mask),
-        group=None if group is None else read_groups(group),
-    )
-    logits = try_out(model, samples, SingleLabel(names or ()))
-    if names is None:
-        if logits == 1 and len(labels.unique()) < 2:
-            raise EcgbenchError(
-                f"the model gives one logit and every label is {int(labels[0])}: one class is no classification; "
-                "expected samples of two classes, or classes= with the name of each."
-            )
-        check_labels(labels, max(2, logits))
-    known = names or tuple(str(label) for label in range(max(2, logits)))
-    return Task("given", known, samples[:0], samples[:0], samples, bounds=read_bounds(bounds), notes=tuple(model.notes))
-
-
-def judged(model: Borrowed, given: Task, request: Question, audit: bool, checkpoint: Checkpoint) -> Record:
-    """The record of a model on its task."""
-    task, catalog = given.some_of_each(request.protocol.per_class), request.catalog
-    reason = request.attack.unfit(task, request.threat)
-    if reason is not None:
-        raise EcgbenchError(reason)
-    victim, rng = Victim(model, task.outputs), RandomStream(("attack", request.seed))
-    foe, threat, place = request.attack, request.threat, str(victim.device)
-    sweep = Sweep(foe, victim, task, threat, request.epsilons, rng, request.protocol, device=place)
-    try:
-        outcomes = sweep.run(checkpoint)
-        checks = CheapChecks(sweep, outcomes, request.headline).run()
-        if audit:
-            checks += Audit(sweep, outcomes, request.headline).run()
-    except EcgbenchError:
-        raise
-    except Exception as fault:
-        raise EcgbenchError(f"{model.called} or {request.attack!r} failed: {one_line(fault)}") from fault
-    labels = CellLabels(
-        names={
-            "dataset": "given",
-            "model": model.called,
-            "defense": "given",
-            "attack": catalog.words(request.attack),
-            "threat": catalog.words(request.threat),
-            "protocol": catalog.canonical("protocol", request.protocol),
-        },
-        plugins={"attack": _offered_by(catalog, request.attack)},
-        epsilons=request.epsilons,
-        headline=request.headline,
-        seed=request.seed,
-        determinism=request.attack.determinism,
-        libraries=request.attack.libraries,
-    )
-    identity = {
-        "victim": {"data": _digest(given.test), "weights": identity_of(model, given.test, task.outputs)},
-        **labels.names,
-        "classes": list(task.classes),
-        "epsilons": [repr(eps) for eps in request.epsilons],
-        "headline": repr(request.headline),
-        "bounds": None if task.bounds is None else [repr(end) for end in task.bounds],
-        "seed": request.seed,
-    }
-    return score(labels, task, outcomes, checks, Costs(0.0, 0.0), identity, key_of(identity), pack(outcomes))
 
 
 def _offered_by(catalog: Catalog, attack: Attack) -> str:

@@ -18,12 +18,13 @@ from ecgbench.checks.cheap import Check
 from ecgbench.core.data import Task
 from ecgbench.core.interfaces import Determinism
 from ecgbench.evaluation.metrics import summarize
-from ecgbench.evaluation.outcomes import Outcomes, spent
+from ecgbench.evaluation.outcomes import spent
 from ecgbench.registry.catalog import Catalog
 from ecgbench.registry.identity import Identity
 from ecgbench.registry.installed import installed_version
 from ecgbench.results.record import Cost, Provenance, Record
 from ecgbench.runs.cell import Cell
+from ecgbench.storage.arrays import unpack
 from ecgbench.storage.store import key_of
 
 KINDS = ("dataset", "model", "defense", "attack")
@@ -63,13 +64,13 @@ class CellLabels:
 
     @classmethod
     def of(cls, cell: Cell, catalog: Catalog) -> CellLabels:
-        """The cell's words; its headline eps is the dataset's, see `headline`."""
+        """The cell's words."""
         names = {kind: catalog.canonical(kind, getattr(cell, kind)) for kind in (*KINDS, "threat", "protocol")}
         return cls(
             names=names,
             plugins={kind: catalog.provider(kind, getattr(cell, kind)) for kind in KINDS},
             epsilons=cell.epsilons,
-            headline=headline(cell),
+            headline=cell.headline,
             physical=cell.threat.unit != "native",
             seed=cell.seed,
             limit=cell.limit,
@@ -78,22 +79,9 @@ class CellLabels:
         )
 
 
-def headline(cell: Cell) -> float:
-    """The eps that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
-
-    For a threat in another norm or unit than the dataset's own, the middle of the grid.
-    """
-    defaults = cell.dataset.defaults
-    if not cell.threat.comparable(defaults.threat):
-        return cell.epsilons[len(cell.epsilons) // 2]
-    smaller = [eps for eps in cell.epsilons if eps <= defaults.headline]
-    return smaller[-1] if smaller else cell.epsilons[0]
-
-
 def score(
     labels: CellLabels,
     task: Task,
-    outcomes: Outcomes,
     checks: tuple[Check, ...],
     costs: Costs,
     identity: Identity,
@@ -101,6 +89,7 @@ def score(
     packed: bytes,
 ) -> Record:
     """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
+    outcomes = unpack(packed, "the store")
     summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
     grouped = outcomes.group[outcomes.group >= 0]
     return replace(
@@ -124,16 +113,20 @@ def score(
             attack_seconds=round(costs.attack_seconds, 3),
             **spent(outcomes),
         ),
-        provenance=Provenance(
-            victim=key_of(identity["victim"]),
-            checkpoint=costs.checkpoint,
-            outcomes=key_of(identity),
-            data=identity["victim"]["data"],
-            outcomes_digest=hashlib.sha256(packed).hexdigest(),
-            versions=versions() | dict(labels.libraries) | costs.versions,
-            plugins=labels.plugins,
-            identity=identity,
-        ),
+        provenance=_provenance(labels, costs, identity, packed),
+    )
+
+
+def _provenance(labels: CellLabels, costs: Costs, identity: Identity, packed: bytes) -> Provenance:
+    return Provenance(
+        victim=key_of(identity["victim"]),
+        checkpoint=costs.checkpoint,
+        outcomes=key_of(identity),
+        data=identity["victim"]["data"],
+        outcomes_digest=hashlib.sha256(packed).hexdigest(),
+        versions=versions() | dict(labels.libraries) | costs.versions,
+        plugins=labels.plugins,
+        identity=identity,
     )
 
 

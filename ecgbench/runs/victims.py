@@ -17,17 +17,17 @@ from ecgbench.core.data import Batch, Task
 from ecgbench.core.errors import ContractError
 from ecgbench.core.interfaces import Defense, returned
 from ecgbench.core.progress import Note, Started
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.training import BF16, CURVE
 from ecgbench.core.victim import Victim, frozen
 from ecgbench.evaluation.guard import guarded, named
 from ecgbench.evaluation.lending import tensors, unlabelled, unwritten
 from ecgbench.registry.identity import Identity, alike
-from ecgbench.runs.cache import Cache, Recordings
-from ecgbench.runs.cell import Cell, victim_identity
+from ecgbench.runs.cache import Cache, Files, Recordings
+from ecgbench.runs.cell import VictimSpec, victim_identity
 from ecgbench.runs.zoo import CARD, STAGE, WEIGHTS, Card, architecture
 from ecgbench.storage.arrays import pack_tensors
-from ecgbench.storage.store import Store, StoredCheckpoint, key_of
+from ecgbench.storage.store import Store, TimedCheckpoint, key_of
 
 COST = "cost.json"
 
@@ -59,30 +59,31 @@ class Victims:
     device: str = "cpu"
     _said: set[str] = field(default_factory=set, repr=False)
 
-    def get(self, cell: Cell, defense: Defense) -> Trained:
-        """The trained victim of a cell's dataset, model and seed under `defense`."""
-        identity = victim_identity(cell, defense, self.recordings.digest(cell.dataset))
+    def get(self, spec: VictimSpec) -> Trained:
+        """The trained victim: kept, published, or trained now."""
+        identity = self._identity(spec)
         ready = self._ready(identity)
         if ready is None:
             key, files = (
                 None,
-                self.cache.get_or_make(STAGE, identity, lambda checkpoint: self._train(cell, defense, checkpoint)),
+                self.cache.get_or_make(STAGE, identity, lambda checkpoint: self._train(spec, checkpoint)),
             )
         else:
             key, changed, files = ready
             self._say(key, changed)
-        module = self._blank(cell, defense)
+        module = self._blank(spec)
         module.load_state_dict(load(files[WEIGHTS]))
         cost = msgspec.json.decode(files[COST])
-        victim = frozen(module.to(self.device), self.recordings.task(cell.dataset).outputs)
+        victim = frozen(module.to(self.device), self.recordings.task(spec.dataset).outputs)
         return Trained(victim, float(cost["seconds"]), key, cost.get("precision"))
 
     def is_available(self, identity: Identity) -> bool:
         """Whether no training is needed."""
         return self.cache.has(STAGE, identity) or self._ready(identity) is not None
 
-    def used(self, identity: Identity) -> Identity:
-        """The identity of the victim that stands in for `identity`: its own, or that of a published one."""
+    def used(self, spec: VictimSpec) -> Identity:
+        """The identity of the victim that will be used: its own, or that of a published one that stands in for it."""
+        identity = self._identity(spec)
         ready = self._ready(identity)
         return identity if ready is None or self.published is None else dict(self.published.identities(STAGE))[ready[0]]
 
@@ -91,6 +92,9 @@ class Victims:
         files = self.cache.store.get(STAGE, key_of(identity))
         if files is not None:
             checkpoints.put(STAGE, identity, files | {CARD: msgspec.json.encode(card)})
+
+    def _identity(self, spec: VictimSpec) -> Identity:
+        return victim_identity(spec, self.recordings.digest(spec.dataset))
 
     def _ready(self, identity: Identity) -> tuple[str, list[str], dict[str, bytes]] | None:
         """Key, changed sources and files of the published victim that is nearest; None where one is kept here."""
@@ -114,11 +118,11 @@ class Victims:
             where = "here (no leaderboard)" if self.published is None else f"in {self.published.root}"
             self.cache.tell(Started(f"training a victim: no published one like it is {where}, see --leaderboard."))
 
-    def _train(self, cell: Cell, defense: Defense, checkpoint: StoredCheckpoint) -> dict[str, bytes]:
+    def _train(self, spec: VictimSpec, checkpoint: TimedCheckpoint) -> Files:
         self._say_why_it_trains()
-        module, rng = self._blank(cell, defense), RandomStream(("train", cell.seed))
-        base = None if defense.base is None else self.get(cell, defense.base)
-        with self.recordings.lending(cell.dataset, defense), self._lent(cell, defense) as task:
+        defense, module, rng = spec.defense, self._blank(spec), stream("train", spec.seed)
+        base = None if spec.base is None else self.get(spec.base)
+        with self.recordings.lending(spec.dataset, defense), self._lent(spec, defense) as task:
             if base is not None:
                 wrapped = defense.wrap(base.victim.module.requires_grad_(True), task)
                 module = returned(defense, "wrap", wrapped, Module)
@@ -128,7 +132,7 @@ class Victims:
             ).eval()
             seconds = checkpoint.seconds
         weights = pack_tensors(trained.state_dict())
-        self._check_rebuilt(cell, defense, trained, weights)
+        self._check_rebuilt(spec, trained, weights)
         kept = checkpoint.load() or {}
         curve = kept.get(CURVE)
         cost = {
@@ -138,34 +142,35 @@ class Victims:
         }
         return {WEIGHTS: weights, COST: msgspec.json.encode(cost)}
 
-    def _blank(self, cell: Cell, defense: Defense) -> Module:
-        """The cell's architecture under `defense`, untrained."""
-        with self._lent(cell, cell.model if type(defense).wrap is Defense.wrap else named(cell.model, defense)) as task:
-            return architecture(cell.model, defense, task, cell.seed)
+    def _blank(self, spec: VictimSpec) -> Module:
+        """The victim's architecture, untrained."""
+        model, defense = spec.model, spec.defense
+        with self._lent(spec, model if type(defense).wrap is Defense.wrap else named(model, defense)) as task:
+            return architecture(model, defense, task, spec.seed)
 
     @contextmanager
-    def _lent(self, cell: Cell, who: object) -> Iterator[Task]:
+    def _lent(self, spec: VictimSpec, who: object) -> Iterator[Task]:
         """The task as model and defense see it: no test sample, and no test label in memory, that could be looked up.
 
         Raises ContractError where the plugin `who` writes into it or changes a setting of torch.
         """
-        task = self.recordings.task(cell.dataset)
+        task = self.recordings.task(spec.dataset)
         blind = task.blind()
         with guarded(who), unlabelled(task.test.y), unwritten(who, tensors(blind)):
             yield blind
 
-    def _check_rebuilt(self, cell: Cell, defense: Defense, trained: Module, weights: bytes) -> None:
+    def _check_rebuilt(self, spec: VictimSpec, trained: Module, weights: bytes) -> None:
         """What is kept is what was trained: the weights in a fresh architecture give the same logits.
 
         A module that does not agree with itself cannot be asked; its rows are flagged RANDOM.
         """
-        rebuilt = self._blank(cell, defense)
+        rebuilt, defense = self._blank(spec), spec.defense
         try:
             rebuilt.load_state_dict(load(weights))
         except RuntimeError as fault:
             raise ContractError(defense, "weights that fit wrap(build(task))", str(fault).splitlines()[0]) from None
-        task = self.recordings.task(cell.dataset)
-        with guarded(cell.model), unlabelled(task.test.y):
+        task = self.recordings.task(spec.dataset)
+        with guarded(spec.model), unlabelled(task.test.y):
             rows = task.test[:16].to(self.device)
             once, again, other = (_logits(module, rows) for module in (trained, trained, rebuilt.to(self.device)))
         if torch.equal(once, again) and not torch.equal(once, other):
@@ -182,4 +187,4 @@ def _precision(bf16: Tensor | None, base: Trained | None) -> str | None:
 
 def _logits(module: Module, rows: Batch) -> Any:
     with torch.no_grad():
-        return frozen(module).logits(rows.x, rows, RandomStream(("rebuilt",)))
+        return frozen(module).logits(rows.x, rows, stream("rebuilt"))

@@ -17,7 +17,7 @@ from torch.nn import Module
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.errors import EcgbenchError, StoreError, UnknownNameError
 from ecgbench.core.interfaces import Defense, Model, returned
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.victim import frozen
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.storage.store import Store
@@ -69,7 +69,7 @@ def architecture(model: Model, defense: Defense, task: Task, seed: int) -> Modul
     if defense.base is not None:
         return returned(defense, "wrap", defense.wrap(architecture(model, defense.base, task, seed), task), Module)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RandomStream(("weights", seed)).seed)
+        torch.manual_seed(stream("weights", seed).seed)
         module = returned(model, "build", model.build(task), Module)
         return returned(defense, "wrap", defense.wrap(module, task), Module)
 

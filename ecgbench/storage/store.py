@@ -122,7 +122,24 @@ class Store:
         return StoredCheckpoint(self.root / "unfinished" / f"{stage}-{key}", "main", tell)
 
 
-class StoredCheckpoint(Checkpoint):
+class TimedCheckpoint(Checkpoint):
+    """Knows how long the work takes."""
+
+    def __init__(self, tell: Callable[[Progress], None] | None = None) -> None:
+        super().__init__(tell)
+        self._began, self._before = time.perf_counter(), 0.0
+
+    def start(self) -> None:
+        """The work begins here, or goes on: what came before, such as the training of a base, is not its own."""
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the work has taken since its start, that of killed processes up to what they kept included."""
+        return self._before + time.perf_counter() - self._began
+
+
+class StoredCheckpoint(TimedCheckpoint):
     """States as safetensors files, replaced whole.
 
     A file names its job and holds a digest of its state. What is none of this job's, or was changed, is set aside
@@ -132,16 +149,10 @@ class StoredCheckpoint(Checkpoint):
     def __init__(self, folder: Path, name: str, tell: Callable[[Progress], None]) -> None:
         super().__init__(tell)
         self._folder, self._name, self._sink = folder, name, tell
-        self._began, self._before = time.perf_counter(), 0.0
 
     def start(self) -> None:
-        """The work begins here, or goes on: what came before, such as the training of a base, is not its own."""
-        self._began, self._before = time.perf_counter(), self._read()[1]
-
-    @property
-    def seconds(self) -> float:
-        """How long the work has taken since its start, that of killed processes up to what they kept included."""
-        return self._before + time.perf_counter() - self._began
+        super().start()
+        self._before = self._read()[1]
 
     def save(self, state: State) -> None:
         notes = {"job": self._job, "seconds": repr(self.seconds), "sha256": _digest(state)}

@@ -17,7 +17,7 @@ from torch.nn import Module
 from ecgbench.core.data import Task
 from ecgbench.core.interfaces import Defense, Model
 from ecgbench.core.progress import Checkpoint, Epoch, Progress, State
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.victim import Victim
 from ecgbench.evaluation.lending import batch_change, same
 from ecgbench.storage.arrays import pack_tensors
@@ -27,7 +27,7 @@ from ecgbench.testing.tasks import SmallModel, small_task
 from ecgbench.testing.traces import fresh_generators
 
 ROWS = 8
-RNG = RandomStream(("train", 0))
+RNG = stream("train", 0)
 
 
 def check_defense(

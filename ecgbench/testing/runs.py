@@ -8,14 +8,14 @@ from functools import cached_property
 from torch import Tensor
 
 from ecgbench.core.interfaces import Attack
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import RandomStream, stream
 from ecgbench.core.threat import Norm
 from ecgbench.core.trial import Trial, Watch
 from ecgbench.testing.problem import LinearVictim, Problem, linear_problem
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 KINDS: tuple[tuple[int, tuple[float, float] | None], ...] = ((5, (0.0, 1.0)), (2, None))  # classes, bounds
-RNG = RandomStream(("attack", 0))
+RNG = stream("attack", 0)
 
 
 @dataclass(frozen=True)

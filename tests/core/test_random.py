@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import RandomStream, stream
 from tests.problems import generators
 
 RNG = RandomStream((0, "attack", 0.1))
@@ -47,7 +47,7 @@ def test_a_row_alone_is_the_row_of_any_batch(seed: int, ids: list[int]) -> None:
 def test_another_process_draws_the_same_bits() -> None:
     program = f"""
 import hashlib, torch
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import RandomStream, stream
 rng, ids = RandomStream({RNG.path!r}), torch.tensor({IDS.tolist()})
 for kind in {KINDS!r}:
     print(hashlib.sha256(getattr(rng, kind)(ids, (1, 187)).numpy().tobytes()).hexdigest())
@@ -139,3 +139,8 @@ def test_a_generator_is_fixed_by_its_path() -> None:
 def test_nobody_and_nothing_draw_nothing() -> None:
     assert RNG.uniform(torch.tensor([], dtype=torch.int64), (1, 4)).shape == (0, 1, 4)
     assert RNG.normal(IDS, ()).shape == (8,)
+
+
+def test_the_streams_of_the_host_are_those_that_published_rows_were_drawn_from() -> None:
+    seeds = [stream("attack", 3).seed, stream("train", 0).seed, stream("weights", 0).seed, stream("rebuilt").seed]
+    assert seeds == [6043445071189351965, 5053647422441284027, 3129016798826229324, 549611630532989197]

@@ -15,6 +15,7 @@ from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import Protocol
+from ecgbench.registry import identity as made
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.registry.identity import HOST_CLASSES, class_name, class_named, code_digests, differences, identity
 from ecgbench.runs.cell import Cell, checks_identity, outcomes_identity, record_identity, victim_identity
@@ -64,14 +65,16 @@ class Borrowed(Identity):
         return self.teacher
 
 
+def attacked(cell: Cell, data: str = "d1") -> made.Identity:
+    """What the outcomes of a cell are made of."""
+    second = None if cell.surrogate is None else victim_identity(cell.surrogate, data)
+    return outcomes_identity(cell.setup, made.identity(cell.attack), victim_identity(cell.victim, data), second)
+
+
 def keys(cell: Cell, data: str = "d1", headline: float = 0.1) -> tuple[str, str, str]:
     """Of victim, outcomes and checks."""
-    outcomes = key_of(outcomes_identity(cell, data))
-    return (
-        key_of(victim_identity(cell, cell.defense, data)),
-        outcomes,
-        key_of(checks_identity(cell, outcomes, headline)),
-    )
+    outcomes = key_of(attacked(cell, data))
+    return (key_of(victim_identity(cell.victim, data)), outcomes, key_of(checks_identity(outcomes, headline)))
 
 
 def changed(cell: Cell, data: str = "d1", headline: float = 0.1) -> str:
@@ -112,7 +115,7 @@ def test_variants_reach_every_parameter() -> None:
     own = {field.name for field in fields(Adaptive)} - {"attack", "threat"}
     nested = {f"attack.{field.name}" for field in fields(PGD)} | {f"threat.{field.name}" for field in fields(Threat)}
     assert reached == own | nested
-    assert {name for name, _ in variants(Protocol())} == {"success", "sweep", "clean_wrong", "per_class"}
+    assert {name for name, _ in variants(Protocol())} == {"success", "sweep", "clean_wrong", "per_class", "split"}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_a_name_is_no_part_of_a_key() -> None:
 
 def test_a_base_is_part_of_the_victim_as_the_victim_that_it_is() -> None:
     tuned = replace(CELL, defense=Tuned(Standard(epochs=3)))
-    made_of = victim_identity(tuned, tuned.defense, "d1")
+    made_of = victim_identity(tuned.victim, "d1")
     alone = replace(CELL, defense=Standard(epochs=3))
     assert key_of(made_of["base"]) == keys(alone)[0]
     assert keys(tuned)[0] != keys(replace(CELL, defense=Tuned(Standard(epochs=4))))[0]
@@ -192,7 +195,7 @@ def test_a_second_victim_is_part_of_the_outcomes_alone() -> None:
     cells = [replace(CELL, attack=Borrowed(Standard(epochs=epochs))) for epochs in (3, 4)]
     (victim, *ours), (same, *others) = (keys(cell) for cell in cells)
     assert victim == same and ours[0] != others[0]
-    surrogate = outcomes_identity(cells[0], "d1")["surrogate"]
+    surrogate = attacked(cells[0])["surrogate"]
     assert key_of(surrogate) == keys(replace(CELL, defense=Standard(epochs=3)))[0]
 
 
@@ -203,11 +206,11 @@ def test_the_code_of_nested_values_counts() -> None:
 
 
 def test_a_stage_counts_the_code_it_is_made_of_and_no_other() -> None:
-    victim = victim_identity(replace(CELL, defense=Standard()), Standard(), "d1")["sources"]
+    victim = victim_identity(replace(CELL, defense=Standard()).victim, "d1")["sources"]
     assert {"ecgbench.core.training", "ecgbench_plugins.models.mlp", "ecgbench_plugins.datasets.mcsharry"} <= set(
         victim
     )
-    outcomes = outcomes_identity(CELL, "d1")["sources"]
+    outcomes = attacked(CELL)["sources"]
     assert {"ecgbench.evaluation.sweep", "ecgbench.core.iteration", "ecgbench_plugins.attacks.pgd"} <= set(outcomes)
     for made_of in (victim, outcomes):
         assert not {
@@ -217,7 +220,7 @@ def test_a_stage_counts_the_code_it_is_made_of_and_no_other() -> None:
             "ecgbench.storage.store",
         } & set(made_of)
     assert "ecgbench_plugins.attacks.pgd" not in victim and "ecgbench.core.training" not in outcomes
-    assert "ecgbench.checks.cheap" in checks_identity(CELL, "o", 0.1)["sources"]
+    assert "ecgbench.checks.cheap" in checks_identity("o", 0.1)["sources"]
     assert "ecgbench.evaluation.metrics" in record_identity("o", "c")["sources"]
     assert "ecgbench.checks.cheap" not in record_identity("o", "c")["sources"]
 

@@ -441,16 +441,16 @@ def test_memory_that_the_host_lacks_ends_the_run(tmp_path: Path, monkeypatch: py
     def greedy(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ecgbench.runs.runner.pack", greedy)
+    monkeypatch.setattr("ecgbench.runs.stages.pack", greedy)
     answer = ecgbench(tmp_path, *FGSM)
     assert answer.code == 1 and "not enough memory" in sentence(answer)
 
 
 def test_a_fault_of_the_host_itself_is_not_laid_to_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: object) -> None:
+    def wrong(*_: object, **__: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr("ecgbench.runs.runner.score", wrong)
+    monkeypatch.setattr("ecgbench.runs.stages.score", wrong)
     assert re.fullmatch(r"KeyError in ecgbench itself, test_faults\.py line \d+: 'lost'", error(tmp_path, *FGSM[1:-4]))
 
 

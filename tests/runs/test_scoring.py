@@ -18,7 +18,7 @@ from ecgbench.registry.identity import Identity
 from ecgbench.registry.installed import DISTRIBUTION
 from ecgbench.results.record import Record
 from ecgbench.runs.cell import Cell
-from ecgbench.runs.scoring import CellLabels, Costs, headline, score, unscored, versions
+from ecgbench.runs.scoring import CellLabels, Costs, score, unscored, versions
 from ecgbench.storage.arrays import pack
 from ecgbench.storage.store import key_of
 from tests.made_up_rows import UNRAISED, made_up
@@ -40,7 +40,7 @@ MADE_OF: Identity = {"stage": "outcomes", "victim": {"stage": "victim", "data": 
 
 def scored(outcomes: Outcomes, **changes: Any) -> Record:
     labels = CellLabels.of(replace(CELL, **changes), CATALOG)
-    return score(labels, TASK, outcomes, UNRAISED, Costs(1.23456, 2.5), MADE_OF, "k" * 64, pack(outcomes))
+    return score(labels, TASK, UNRAISED, Costs(1.23456, 2.5), MADE_OF, "k" * 64, pack(outcomes))
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_the_headline_is_the_datasets_own_else_the_nearest_smaller_else_the_firs
     epsilons: tuple[float, ...], decides: float
 ) -> None:
     assert CELL.dataset.defaults.headline == 0.03
-    assert headline(replace(CELL, epsilons=epsilons)) == decides
+    assert replace(CELL, epsilons=epsilons).headline == decides
 
 
 @pytest.mark.parametrize("threat", [Threat("l2"), Threat("linf", unit="mV")])
 def test_under_a_threat_of_another_norm_or_unit_it_is_the_middle_of_the_grid(threat: Threat) -> None:
-    assert headline(replace(CELL, threat=threat, epsilons=(0.01, 0.03, 0.1))) == 0.03
-    assert headline(replace(CELL, threat=threat, epsilons=(0.1, 0.3, 1.0))) == 0.3
+    assert replace(CELL, threat=threat, epsilons=(0.01, 0.03, 0.1)).headline == 0.03
+    assert replace(CELL, threat=threat, epsilons=(0.1, 0.3, 1.0)).headline == 0.3
 
 
 def test_a_record_names_its_cell_by_canonical_selectors_and_who_offers_them() -> None:

@@ -14,7 +14,7 @@ from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.interfaces import Dataset, Defense
 from ecgbench.core.progress import Checkpoint
-from ecgbench.core.random import RandomStream
+from ecgbench.core.random import stream
 from ecgbench.core.victim import Victim, frozen
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
@@ -96,15 +96,15 @@ class Bed:
                 module = defense.wrap(self._module(model, defense.base, seed), self.task)
             else:
                 with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(RandomStream(("weights", seed)).seed)
+                    torch.manual_seed(stream("weights", seed).seed)
                     module = defense.wrap(self.catalog.resolve("model", model).build(self.task), self.task)
-            self.trained[key] = defense.fit(module, self.task, RandomStream(("train", seed)), Checkpoint()).eval()
+            self.trained[key] = defense.fit(module, self.task, stream("train", seed), Checkpoint()).eval()
         return self.trained[key]
 
     def row(self, name: str, victim: Victim, twin: Victim | None, attack: str, limit: int, seed: int = 0) -> Row:
         """Attack the victim and make every check, cheap and costly."""
         foe, task = self.catalog.resolve("attack", attack), self.task.limited(limit)
-        sweep = Sweep(foe, victim, task, self.threat, (self.eps,), RandomStream(("attack", seed)))
+        sweep = Sweep(foe, victim, task, self.threat, (self.eps,), stream("attack", seed))
         outcomes = sweep.run(Checkpoint())
         checks = CheapChecks(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, twin).run()
         return Row(name, attack, _accuracy(outcomes, 0), _accuracy(outcomes, self.eps), checks)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from ecgbench.core.errors import EcgbenchError
-from ecgbench.core.given import (
+from ecgbench.user.data import (
     check_labels,
     gather,
     read_bounds,

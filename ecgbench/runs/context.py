@@ -1,0 +1,103 @@
+"""A cell at its recordings and victims: what the stages of the cell are made with on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ecgbench.core.data import Task
+from ecgbench.core.random import stream
+from ecgbench.core.victim import Victim
+from ecgbench.evaluation.guard import guarded, named
+from ecgbench.evaluation.sweep import Sweep
+from ecgbench.registry.catalog import Catalog
+from ecgbench.registry.identity import Identity, identity
+from ecgbench.runs.cell import AttackSetup, Cell, VictimSpec
+from ecgbench.runs.scoring import CellLabels
+from ecgbench.runs.stages import Context, MadeOf, identities
+from ecgbench.runs.victims import Trained, Victims
+
+TWIN = "none"
+"""The defense of the undefended twin that an audit compares with, by name, where a catalog has it."""
+
+
+def twin_of(cell: Cell, catalog: Catalog) -> VictimSpec | None:
+    """The undefended twin of a cell's victim; None for one that is undefended itself, or where nobody offers it."""
+    twin = catalog.values("defense").get(TWIN)
+    return None if twin is None or twin == cell.defense else replace(cell.victim, defense=twin)
+
+
+@dataclass(frozen=True)
+class CellContext(Context):
+    """What the stages of a cell are made with. A task is loaded and a victim trained when they are first needed."""
+
+    cell: Cell
+    catalog: Catalog
+    victims: Victims
+
+    @cached_property
+    def setup(self) -> AttackSetup:
+        return self.cell.setup
+
+    @cached_property
+    def labels(self) -> CellLabels:
+        return CellLabels.of(self.cell, self.catalog)
+
+    @cached_property
+    def task(self) -> Task:
+        whole, rules = self.victims.recordings.task(self.cell.dataset), self.cell.protocol
+        return whole.some_of_each(rules.per_class, rules.split).limited(self.cell.limit, rules.split)
+
+    @cached_property
+    def identities(self) -> Mapping[str, Identity]:
+        with guarded(self.who):
+            return identities(
+                MadeOf(
+                    setup=self.setup,
+                    attack=identity(self.cell.attack),
+                    victim=self.victims.used(self.cell.victim),
+                    surrogate=self._used(self.cell.surrogate),
+                    twin=self._used(twin_of(self.cell, self.catalog)) if self.cell.audit else None,
+                )
+            )
+
+    @property
+    def who(self) -> str:
+        """The plugins of the cell, of which one is at fault."""
+        return named(self.cell.attack, self.cell.defense, self.cell.model)
+
+    def unfit(self) -> str | None:
+        """Why the cell cannot run on its task."""
+        with guarded(self.who):
+            return self.cell.unfit(self.task)
+
+    def has_victim(self) -> bool:
+        return self.victims.is_available(self.identities["victims"])
+
+    @contextmanager
+    def at_work(self) -> Iterator[tuple[Sweep, Trained]]:
+        cell, recordings = self.cell, self.victims.recordings
+        with guarded(self.who), recordings.lending(cell.dataset, self.who):
+            trained = self.victims.get(cell.victim)
+            sweep = Sweep(
+                attack=cell.attack,
+                victim=trained.victim,
+                task=self.task,
+                threat=cell.threat,
+                epsilons=cell.epsilons,
+                rng=stream("attack", cell.seed),
+                protocol=cell.protocol,
+                surrogate=None if cell.surrogate is None else self.victims.get(cell.surrogate).victim,
+                device=self.victims.device,
+                labels=(recordings.task(cell.dataset).samples(cell.protocol.split).y,),
+            )
+            yield sweep, trained
+
+    def twin(self) -> Victim | None:
+        twin = twin_of(self.cell, self.catalog)
+        return None if twin is None else self.victims.get(twin).victim
+
+    def _used(self, spec: VictimSpec | None) -> Identity | None:
+        return None if spec is None else self.victims.used(spec)
