@@ -79,7 +79,7 @@ def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int |
     """The facts of a record that follow from its outcomes, and a provenance that names no plugin."""
     summary = summarize(outcomes, classes, skip_unpredicted=False, draws=DRAWS)
     victim = {"made": "up", "seed": seed, "data": "data"}
-    identity = {"victim": victim, "limit": limit}
+    identity = {"victim": victim, "weights": {"victim": "weights"}, "limit": limit}
     return {
         "n": len(outcomes.y),
         "groups": len(set(outcomes.group.tolist())) if outcomes.group[0] >= 0 else None,
@@ -92,6 +92,7 @@ def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int |
         "provenance": Provenance(
             victim=key_of(victim),
             outcomes=key_of(identity),
+            weights="weights",
             data="data",
             outcomes_digest=hashlib.sha256(pack(outcomes)).hexdigest(),
             versions={},

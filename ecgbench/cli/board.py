@@ -30,10 +30,12 @@ def build(leaderboard: str) -> None:
 def check(leaderboard: str) -> int:
     """Score every row again from its outcomes; exit 1 if a byte of the board would change."""
     from ecgbench.leaderboard.board import check as faults_of
+    from ecgbench.leaderboard.board import older
 
     faults = faults_of(Path(leaderboard))
     for fault in faults:
         click.echo(fault, err=True)
     if not faults:
-        click.echo("the board is what its records say.")
+        since, rows = older(Path(leaderboard))
+        click.echo(f"the board is what its records say; {since} of {rows} rows are of older code.")
     return 1 if faults else 0

@@ -18,8 +18,13 @@ def fingerprint(module: Module) -> str:
     kind unknown here its type alone counts.
     """
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return digest({**module.state_dict(), **dict(tensors)})
+
+
+def digest(state: Mapping[str, object]) -> str:
+    """SHA-256 of a state dict by what it holds: name, type, shape and bytes of each tensor, however a file keeps it."""
     found = hashlib.sha256()
-    _add(found, {**module.state_dict(), **dict(tensors)})
+    _add(found, state)
     return found.hexdigest()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import unified_diff
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from ecgbench.core.errors import StoreError
+from ecgbench.core.fingerprint import digest
 from ecgbench.figures.values import Figure
 from ecgbench.leaderboard import figures as board_figures
 from ecgbench.leaderboard.dataset_pages import dataset_pages
@@ -22,9 +24,10 @@ from ecgbench.leaderboard.study_pages import study_pages
 from ecgbench.leaderboard.titles import Titles, read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
 from ecgbench.results.published import Published, find, read_published, read_results
-from ecgbench.results.verification import strays, verify
-from ecgbench.runs.zoo import CHECKPOINTS, STAGE
-from ecgbench.storage.store import Store, write_file
+from ecgbench.results.record import Record, read_record
+from ecgbench.results.verification import is_older, strays, verify
+from ecgbench.runs.zoo import CHECKPOINTS, STAGE, weights_by_card
+from ecgbench.storage.store import Store, key_of, write_file
 from ecgbench.studies.study import Study, read_studies
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
@@ -72,7 +75,7 @@ def check(leaderboard: Path) -> list[str]:
         except StoreError as fault:
             faults.append(str(fault))
     unreadable = bool(faults)
-    faults += [*verify(rows), *strays(_results(leaderboard)), *_lost(leaderboard / CHECKPOINTS.name, rows)]
+    faults += [*verify(rows), *strays(_results(leaderboard)), *_of_victims(leaderboard / CHECKPOINTS.name, rows)]
     if unreadable:
         return faults
     try:
@@ -88,16 +91,42 @@ def check(leaderboard: Path) -> list[str]:
         return [*faults, str(fault)]
 
 
-def _lost(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
-    """Published victims that are damaged, and those that a row was made with and that are gone."""
+def older(leaderboard: Path) -> tuple[int, int]:
+    """How many rows the present code has not made, and how many rows there are. Raises StoreError for a damaged one."""
+    records = [read_record(path.read_bytes(), path.as_posix()) for path in find(_results(leaderboard))]
+    return sum(map(is_older, records)), len(records)
+
+
+def _of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
+    """Published victims that are damaged or not what their card says, or not what a row was made with, or gone."""
     if not checkpoints.is_dir():
         return
-    for folder, fault in Store(checkpoints).faults(STAGE):
-        yield f"{folder.as_posix()} {fault}; restore this published victim."
+    store, weights = Store(checkpoints), {}
+    damaged = dict(store.faults(STAGE))
+    yield from (f"{folder.as_posix()} {fault}; restore this published victim." for folder, fault in damaged.items())
+    for key, _ in store.identities(STAGE):
+        folder = checkpoints / STAGE / key
+        files = None if folder in damaged else store.get(STAGE, key)
+        try:
+            weights[key] = None if files is None else digest(weights_by_card(files, folder.as_posix()))
+        except StoreError as fault:
+            yield str(fault)
     for row in rows:
-        key = row.record.provenance.checkpoint if row.record.provenance else None
-        if key is not None and not (checkpoints / STAGE / key).is_dir():
-            yield f"{row.path.as_posix()} was made with the published victim {key[:12]}, which is missing; restore it."
+        for key, named in _victims(row.record):
+            if weights.get(key) not in (None, named):
+                said = "none" if named is None else named[:12]
+                yield f"{row.path.as_posix()} names weights {said} of {key[:12]}, which has others; make the row again."
+        lost = row.record.provenance.checkpoint if row.record.provenance else None
+        if lost is not None and not (checkpoints / STAGE / lost).is_dir():
+            yield f"{row.path.as_posix()} was made with the published victim {lost[:12]}, which is missing; restore it."
+
+
+def _victims(record: Record) -> Iterator[tuple[str, str | None]]:
+    """Key and digest of the weights of the victims that a record was made with."""
+    made: Mapping[str, Any] = record.provenance.identity if record.provenance else {}
+    for role in ("victim", "surrogate"):
+        if isinstance(made.get(role), Mapping):
+            yield key_of(made[role]), made.get("weights", {}).get(role)
 
 
 def _read(leaderboard: Path) -> list[Published]:

@@ -15,6 +15,8 @@ from ecgbench.studies.study import Study
 
 README = "README.md"
 FLAGS_PAGE = f"{PAGES}/flags.md"
+OLDER = "older code"
+"""The mark of a row that the present code has not made."""
 _READING = """\
 How to read it: robust accuracy at the headline eps in the worst case over all attacks that ran, an upper bound that \
 a stronger attack may lower; brackets hold 95 % intervals over patients (the widest of several seeds); rank with its \
@@ -36,7 +38,12 @@ def flags_page() -> Page:
         "victim only where none of its attacks is free of flags. Flagged victims stand below unflagged ones, and "
         "victims that are no better than chance when clean (ONECLASS, CHANCE) below all others."
     )
-    return Page.of(FLAGS_PAGE, "Flags", [Paragraph(said), Table(("flag", "raised where"), rows)])
+    older = "marks a row that was made by code, or on a victim of code, that has been edited since."
+    return Page.of(
+        FLAGS_PAGE,
+        "Flags",
+        [Paragraph(said), Table(("flag", "raised where"), rows), Paragraph((Code(OLDER), f" {older}"))],
+    )
 
 
 def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Block]:

@@ -92,7 +92,7 @@ def _check_alike(scored: Sequence[Published]) -> None:
     for same_limit in grouped(scored, lambda r: r.limit).values():
         _agree(same_limit, _SAMPLES)
     for one_victim in grouped(scored, lambda r: (r.model, r.defense, r.seed)).values():
-        _agree(one_victim, {"trained victim": lambda row: row.record.provenance and row.record.provenance.victim})
+        _agree(one_victim, {"trained victim": _trained})
 
 
 def _agree(rows: Sequence[Published], facts: Mapping[str, Callable[[Published], object]]) -> None:
@@ -101,6 +101,11 @@ def _agree(rows: Sequence[Published], facts: Mapping[str, Callable[[Published], 
             if fact(one) != fact(other):
                 paths = sorted(row.path.as_posix() for row in (one, other))
                 raise StoreError(f"{paths[0]} and {paths[1]} differ in {name}; run the older one again or remove it.")
+
+
+def _trained(row: Published) -> object:
+    made = row.record.provenance
+    return made and (made.victim, made.weights)
 
 
 _TERMS: Mapping[str, Callable[[Published], object]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ecgbench.leaderboard.dataset_pages import marks
-from ecgbench.leaderboard.front import FLAGS_PAGE
+from ecgbench.leaderboard.front import FLAGS_PAGE, OLDER
 from ecgbench.leaderboard.naming import Names, Who, dataset_page, victim_page, who
 from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text, parts
 from ecgbench.leaderboard.ranking import RankedVictim, flags
@@ -13,6 +13,7 @@ from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import MISSING, REASON, eps_in, figure, number, span, spread
 from ecgbench.results.published import place
 from ecgbench.results.record import Record
+from ecgbench.results.verification import is_older
 
 RESULTS = "results"
 
@@ -55,7 +56,7 @@ def _worst_case(part: Section, victim: RankedVictim) -> Table:
 
 def _attacks(part: Section, victim: RankedVictim, names: Names) -> Table:
     """Three lines a row: ACC, PREC and F1."""
-    head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.epsilons), "marks", "record")
+    head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.epsilons), "marks", "record, weights")
     rows: list[tuple[Text, ...]] = []
     for row in part.rows:
         record = row.record
@@ -74,13 +75,20 @@ def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text,
     for metric in ("acc", "prec", "f1"):
         scores = (record.score(eps) for eps in (0.0, *part.epsilons))
         values = [figure(None if score is None else getattr(score, metric)) for score in scores]
-        first = metric == "acc"
-        about = (name, str(record.seed)) if first else ("", "")
-        yield *about, metric.upper(), *values, _marks(record) if first else "", leads if first else ""
+        about = (name, str(record.seed), _marks(record), leads) if metric == "acc" else ("", "", "", "")
+        last = _weights(record) if metric == "prec" else about[3]
+        yield about[0], about[1], metric.upper(), *values, about[2], last
+
+
+def _weights(record: Record) -> Text:
+    """The first digits of the digest of the weights that were attacked."""
+    weights = record.provenance.weights if record.provenance else None
+    return MISSING if weights is None else Code(weights[:12])
 
 
 def _marks(record: Record) -> Text:
-    """Flags, and a mark for outcomes that another chunking, or another run, would change."""
-    fixed = "" if record.determinism == "sample" else f" determinism: {record.determinism}"
+    """Flags, and marks for outcomes that another chunking or another run would change, or that older code has made."""
+    fixed = [] if record.determinism == "sample" else [f"determinism: {record.determinism}"]
+    told = ", ".join([*fixed, *([OLDER] if is_older(record) else [])])
     raised = flags(record)
-    return (Link(", ".join(raised), FLAGS_PAGE), fixed) if raised else fixed.strip()
+    return (Link(", ".join(raised), FLAGS_PAGE), f" {told}" if told else "") if raised else told

@@ -11,7 +11,7 @@ from typing import Any
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import Protocol
-from ecgbench.registry.sources import closure
+from ecgbench.registry.sources import closure, edited
 
 HOST_CLASSES = {"Threat": Threat, "Protocol": Protocol}
 """The host's own classes by their names in identities: fixed, so that a moved module makes no result missing."""
@@ -71,6 +71,12 @@ def code_digests(*values: object, extra: tuple[str, ...] = ()) -> Mapping[str, s
 def _closure(modules: tuple[str, ...]) -> Mapping[str, str]:
     """Read once per process: the code that runs is the code that was there when it was loaded."""
     return closure(modules, sys.path)
+
+
+def edited_since(made: Mapping[str, Any]) -> list[str]:
+    """The modules that an identity names, at any depth, and that say something else now."""
+    parts = (edited_since(part) for name, part in made.items() if isinstance(part, Mapping) and name != "sources")
+    return sorted({*edited(made.get("sources", {}), sys.path), *(name for part in parts for name in part)})
 
 
 def nested(value: object) -> Iterator[object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -47,6 +47,18 @@ def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
         if file is not None:
             waiting.extend(_relevant(name, file, path))
     return dict(sorted(found.items()))
+
+
+def edited(sources: Mapping[str, str], search: Iterable[str]) -> list[str]:
+    """The modules among `sources` whose digest is another one now; those that are not found here are not asked.
+
+    A module of the host or of its own plugins that is not found is gone, and counts as edited.
+    """
+    path = tuple(search)
+    found = {name: _locate(name, path) for name in sources}
+    now = {name: None if file is None else _digest(file.read_bytes()) for name, file in found.items()}
+    own = (HOST, f"{HOST}_plugins")
+    return [name for name in sources if now[name] != sources[name] and (now[name] or name.partition(".")[0] in own)]
 
 
 def counts(module: str) -> bool:

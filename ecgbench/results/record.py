@@ -35,8 +35,9 @@ class Cost(Struct, frozen=True, kw_only=True):
 class Provenance(Struct, frozen=True, kw_only=True):
     """What made the numbers: keys of the stages, digests of data and outcomes, versions.
 
-    `identity` is the pre-image of the outcomes' key; `plugins` names the distribution that offered each part;
-    `checkpoint` is the key of the published victim that was used, if one was.
+    `weights` is the digest of the victim's weights; `identity` is the pre-image of the outcomes' key;
+    `plugins` names the distribution that offered each part; `checkpoint` is the key of the published victim that was
+    used, if one was.
     """
 
     victim: str
@@ -47,6 +48,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     plugins: dict[str, str]
     identity: dict[str, Any]
     checkpoint: str | None = None
+    weights: str | None = None
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from ecgbench.core.errors import EcgbenchError
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
 from ecgbench.registry.catalog import Catalog, discover
-from ecgbench.registry.identity import alike, identity
+from ecgbench.registry.identity import alike, edited_since, identity
 from ecgbench.results.published import Published, cell, outcomes_path, place
 from ecgbench.results.record import Record
 from ecgbench.storage.store import key_of
@@ -40,6 +40,11 @@ def strays(folder: Path) -> list[str]:
     """Outcomes below `folder` that belong to no record, a sentence each."""
     lonely = (path for path in folder.rglob("*.npz") if not path.with_suffix(".json").is_file())
     return [f"{path.as_posix()} belongs to no record; expected a .json of its name." for path in sorted(lonely)]
+
+
+def is_older(record: Record) -> bool:
+    """Whether code that made the outcomes of a record, or its victims, has been edited since."""
+    return record.provenance is not None and bool(edited_since(record.provenance.identity))
 
 
 def _faults(row: Published) -> Iterator[str]:
@@ -92,7 +97,7 @@ def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:
         yield f"{where}: its outcomes cannot be scored: {fault}"
         return
     except (KeyError, TypeError):
-        yield f"{where}: its provenance does not say who was attacked; expected the identity of a victim."
+        yield f"{where}: its provenance does not say who was attacked; expected the identity of a victim, and weights."
         return
     yield from _of_clean(row, outcomes)
     for field, stated, value in _differences(_stated(row.record), found, ""):
@@ -123,7 +128,7 @@ def _stated(record: Record) -> Any:
             "uncertainty": record.uncertainty,
             "cost": {name: getattr(record.cost, name) for name in ("forwards", "gradients", "queries")},
             "provenance": made
-            and {name: getattr(made, name) for name in ("outcomes_digest", "outcomes", "victim", "data")},
+            and {name: getattr(made, name) for name in ("outcomes_digest", "outcomes", "victim", "weights", "data")},
         }
     )
 
@@ -153,6 +158,7 @@ def _found(row: Published, outcomes: Outcomes, draws: int) -> Any:
                 "outcomes_digest": hashlib.sha256(outcomes_path(row.path).read_bytes()).hexdigest(),
                 "outcomes": key_of(made),
                 "victim": key_of(made["victim"]),
+                "weights": made["weights"]["victim"],
                 "data": made["victim"]["data"],
             },
         }

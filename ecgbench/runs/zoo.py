@@ -11,27 +11,31 @@ from typing import Any
 import msgspec
 import torch
 from msgspec import Struct
-from safetensors.torch import load
+from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.errors import EcgbenchError, StoreError, UnknownNameError
+from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Defense, Model, returned
 from ecgbench.core.random import stream
 from ecgbench.core.victim import frozen
 from ecgbench.registry.catalog import Catalog, discover
+from ecgbench.storage.arrays import unpack_tensors
 from ecgbench.storage.store import Store
 
 STAGE = "victims"
 CARD, WEIGHTS = "victim.json", "weights.safetensors"
 CHECKPOINTS = Path("leaderboard") / "checkpoints"
 VARIABLE = "ECGBENCH_LEADERBOARD"
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 """The source checkout, where the package runs from one."""
 
 
 class Card(Struct, frozen=True, kw_only=True):
-    """What a published victim is: canonical selectors and seed, and the task that its architecture was built for."""
+    """What a published victim is: canonical selectors and seed, the task that its architecture was built for, and the
+    digest of its weights.
+    """
 
     dataset: str
     model: str
@@ -41,12 +45,13 @@ class Card(Struct, frozen=True, kw_only=True):
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None
     rate: float | None
+    weights: str
 
     @classmethod
-    def of(cls, words: Mapping[str, Any], task: Task) -> Card:
-        """The card of a victim named by `words`, trained on `task`."""
+    def of(cls, words: Mapping[str, Any], task: Task, weights: str) -> Card:
+        """The card of a victim named by `words`, trained on `task`, whose weights have that digest."""
         names = {name: words[name] for name in ("dataset", "model", "defense", "seed")}
-        return cls(**names, classes=task.classes, shape=task.shape, bounds=task.bounds, rate=task.rate)
+        return cls(**names, classes=task.classes, shape=task.shape, bounds=task.bounds, rate=task.rate, weights=weights)
 
     @property
     def name(self) -> str:
@@ -117,15 +122,27 @@ def load_victim(name: str, folder: str | Path | None = None) -> Module:
     """The published victim of that name, in eval mode, weights at rest: x (n, *shape) -> logits (n, classes).
 
     `folder` holds published victims; by default it is found as `checkpoints` finds it. Raises UnknownNameError for a
-    name that is not there, StoreError for a damaged one.
+    name that is not there, StoreError for a damaged one, or one with other weights than its card names.
     """
     place, key, card = published(name, folder)
     files = Store(place).get(STAGE, key)
     if files is None:
         raise StoreError(f"the published victim {name} is damaged; restore {key[:12]} in {place.as_posix()}.")
+    weights = weights_by_card(files, (place / STAGE / key).as_posix())
     module = card.blank(discover())
-    module.load_state_dict(load(files[WEIGHTS]))
+    module.load_state_dict(weights)
     return frozen(module).module
+
+
+def weights_by_card(files: Mapping[str, bytes], where: str) -> dict[str, Tensor]:
+    """The weights of a published victim. Raises StoreError where they are not those that its card names."""
+    if not {CARD, WEIGHTS} <= files.keys():
+        raise StoreError(f"{where} lacks {CARD} or {WEIGHTS}; restore this published victim.")
+    card, weights = _card(files[CARD], f"{where}/{CARD}"), unpack_tensors(files[WEIGHTS], f"{where}/{WEIGHTS}")
+    found = digest(weights)
+    if found != card.weights:
+        raise StoreError(f"{where} holds weights {found[:12]}, its card names {card.weights[:12]}; restore it.")
+    return weights
 
 
 def _card(text: bytes, where: str) -> Card:

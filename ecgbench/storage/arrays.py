@@ -8,7 +8,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ecgbench.core.errors import StoreError
@@ -18,6 +19,14 @@ from ecgbench.evaluation.outcomes import Outcomes
 def pack_tensors(tensors: Mapping[str, Tensor], notes: dict[str, str] | None = None) -> bytes:
     """Tensors, and notes on them, as the bytes of a safetensors file; equal ones give equal bytes."""
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, notes)
+
+
+def unpack_tensors(content: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors that `pack_tensors` packed. Raises StoreError, naming `where`, if the bytes are anything else."""
+    try:
+        return load(content)
+    except SafetensorError as fault:
+        raise StoreError(f"{where} holds no readable tensors: {fault}.") from None
 
 
 def pack(outcomes: Outcomes) -> bytes:

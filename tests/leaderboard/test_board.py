@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+import torch
 
 from ecgbench.core.errors import StoreError
-from ecgbench.leaderboard.board import BEGIN, END, check, pages, write
+from ecgbench.core.fingerprint import digest
+from ecgbench.leaderboard.board import BEGIN, END, check, older, pages, write
 from ecgbench.leaderboard.markdown import markdown
 from ecgbench.results.published import outcomes_path, publish
-from ecgbench.storage.store import Store
+from ecgbench.storage.arrays import pack_tensors
+from ecgbench.storage.store import Store, key_of
 from tests.made_up_rows import made_up, raised, row
 
 
@@ -372,7 +375,7 @@ def test_the_same_results_give_the_same_figures_anywhere(leaderboard, tmp_path_f
 
 def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard):
     victims = Store(leaderboard / "checkpoints")
-    key = victims.put("victims", {"made": "up"}, {"weights.safetensors": b"weights"})
+    key = victims.put("victims", {"made": "up"}, victim())
     trained = row(made_up(["0", "01"]), model="linear")
     made = msgspec.structs.replace(trained.record.provenance, checkpoint=key)
     publish(msgspec.structs.replace(trained.record, provenance=made), trained.outcomes, leaderboard / "results")
@@ -384,6 +387,56 @@ def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard):
     shutil.rmtree(leaderboard / "checkpoints/victims" / key)
     (fault,) = check(leaderboard)
     assert f"was made with the published victim {key[:12]}, which is missing; restore it." in fault
+
+
+def victim(shift=0.0, named=0.0):
+    """The files of a published victim of one weight, and of a card that names one."""
+    weights, said = ({"weight": torch.tensor([1.0 + by])} for by in (shift, named))
+    words = {"dataset": "beats", "model": "mlp", "defense": "none", "seed": 0, "classes": ["N", "V"], "shape": [1, 3]}
+    words |= {"bounds": None, "rate": None, "weights": digest(said)}
+    return {"weights.safetensors": pack_tensors(weights), "victim.json": msgspec.json.encode(words)}
+
+
+def made_with(leaderboard, files, weights):
+    """A board with one row of a published victim, which names these weights."""
+    trained = row(made_up(["0", "01"]), model="wide")
+    made = trained.record.provenance
+    identity = made.identity | {"weights": {"victim": weights}}
+    key = Store(leaderboard / "checkpoints").put("victims", identity["victim"], files)
+    facts = {"identity": identity, "outcomes": key_of(identity), "weights": weights, "checkpoint": key}
+    record = msgspec.structs.replace(trained.record, provenance=msgspec.structs.replace(made, **facts))
+    publish(record, trained.outcomes, leaderboard / "results")
+    write(leaderboard)
+    return key
+
+
+def test_a_published_victim_has_the_weights_that_its_card_and_its_rows_name(leaderboard):
+    weights = digest({"weight": torch.tensor([1.0])})
+    made_with(leaderboard, victim(), weights)
+    assert check(leaderboard) == []
+    key = made_with(leaderboard, victim(shift=1e-6), weights)
+    (fault,) = check(leaderboard)
+    assert f"{key} holds weights" in fault and f"its card names {weights[:12]}; restore it." in fault
+    made_with(leaderboard, victim(shift=1e-6, named=1e-6), weights)
+    (fault,) = check(leaderboard)
+    assert f"names weights {weights[:12]} of {key[:12]}, which has others" in fault
+
+
+def test_a_row_of_code_that_was_edited_since_says_so(leaderboard):
+    edited = row(made_up(["0", "01"]), model="wide")
+    made = edited.record.provenance
+    identity = made.identity | {"sources": {"ecgbench.core.threat": "0" * 16}}
+    facts = {"identity": identity, "outcomes": key_of(identity)}
+    record = msgspec.structs.replace(edited.record, provenance=msgspec.structs.replace(made, **facts))
+    assert "older code" not in render([edited]) and "| older code | [" in render([replace(edited, record=record)])
+    assert older(leaderboard)[0] == 0
+    publish(record, edited.outcomes, leaderboard / "results")
+    write(leaderboard)
+    assert check(leaderboard) == [] and older(leaderboard)[0] == 1 < older(leaderboard)[1]
+
+
+def test_a_row_names_the_weights_of_its_victim():
+    assert "| `weights` |" in render([row(made_up(["", ""]))])
 
 
 def test_a_check_needs_no_matplotlib(leaderboard):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecgbench.registry import sources
-from ecgbench.registry.sources import NEUTRAL, closure, counts, meaning
+from ecgbench.registry.sources import NEUTRAL, closure, counts, edited, meaning
 
 TREE = {
     "thirdparty/__init__.py": "",
@@ -173,6 +173,13 @@ def test_an_edited_comment_changes_no_closure(tree: Path) -> None:
     before = of(tree, "thirdparty.attacks.fast")
     write(tree, {"thirdparty/shared.py": '"""New."""\nimport math  # why\n\n\nSTEP = (\n    0.1\n)\n'})
     assert of(tree, "thirdparty.attacks.fast") == before
+
+
+def test_what_was_edited_since_is_told_from_the_digests_alone(tree: Path) -> None:
+    before = of(tree, "thirdparty.attacks.fast") | {"elsewhere.attack": "0" * 16, "ecgbench.core.gone": "0" * 16}
+    assert edited(before, [str(tree), *sys.path]) == ["ecgbench.core.gone"]
+    write(tree, {"thirdparty/shared.py": "STEP = 0.2\n"})
+    assert edited(before, [str(tree), *sys.path]) == ["thirdparty.shared", "ecgbench.core.gone"]
 
 
 def test_another_folder_and_another_order_of_modules_give_the_same_digests(tree: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 import ecgbench
 from ecgbench import api
@@ -72,6 +72,28 @@ def test_every_victim_of_the_leaderboard_loads(name: str) -> None:
     _, card = cards(LEADERBOARD / "checkpoints")[name]
     logits = load_victim(name, LEADERBOARD / "checkpoints")(torch.rand(2, *card.shape))
     assert logits.shape == (2, len(card.classes)) and bool(logits.isfinite().all())
+
+
+def test_a_victim_with_another_weight_is_refused_whatever_its_manifest_says(checkpoints: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ((key, identity),) = Store(checkpoints).identities(STAGE)
+    files = Store(checkpoints).get(STAGE, key)
+    assert files is not None
+    weights = load(files["weights.safetensors"])
+    next(iter(weights.values())).view(-1)[0] += 1e-3
+    store.put(STAGE, identity, files | {"weights.safetensors": save(weights)})
+    with pytest.raises(StoreError, match=r"holds weights [0-9a-f]{12}, its card names [0-9a-f]{12}"):
+        load_victim(NAME, tmp_path)
+    store.put(STAGE, identity, {name: content for name, content in files.items() if name != "weights.safetensors"})
+    with pytest.raises(StoreError, match="lacks"):
+        load_victim(NAME, tmp_path)
+    store.put(STAGE, identity, files | {"weights.safetensors": b"none"})
+    with pytest.raises(StoreError, match="holds no readable tensors"):
+        load_victim(NAME, tmp_path)
+
+
+def test_the_checkout_is_the_folder_that_holds_the_leaderboard() -> None:
+    assert zoo.CHECKOUT / "leaderboard" == LEADERBOARD
 
 
 def test_a_card_says_what_the_record_said(checkpoints: Path) -> None:
