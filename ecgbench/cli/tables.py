@@ -87,9 +87,10 @@ def _remarks(records: Sequence[Record]) -> Iterator[str]:
         if score is None or record.uncertainty is None:
             continue
         low, high = score.interval.acc
+        weights = (record.provenance and record.provenance.weights) or "unknown"
         yield fold(
             f"{_name(record)}, seed {record.seed}: ACC {score.acc:.3f} [{low:.3f}, {high:.3f}] at eps {score.eps:g} "
-            f"({record.uncertainty.method}); record {record.key[:12]}"
+            f"({record.uncertainty.method}); record {record.key[:12]}, weights {weights[:12]}"
         )
         for check in record.checks:
             if check.raised:

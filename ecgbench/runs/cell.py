@@ -136,12 +136,27 @@ def victim_identity(victim: VictimSpec, data: str) -> Identity:
     }
 
 
-def outcomes_identity(setup: AttackSetup, attack: Any, victim: Identity, surrogate: Identity | None) -> Identity:
+@dataclass(frozen=True)
+class VictimIdentity:
+    """What a victim is made of, and the digest of its weights: training need not give the same twice.
+
+    `weights` is None for a victim that is still to be trained; what is made with it has no key yet.
+    """
+
+    made_of: Identity
+    weights: str | None
+
+
+def outcomes_identity(
+    setup: AttackSetup, attack: Any, victim: VictimIdentity, surrogate: VictimIdentity | None
+) -> Identity:
     """What the outcomes of an attack are made of: its own identity, and those of its victims."""
+    attacked = {"victim": victim} | ({} if surrogate is None else {"surrogate": surrogate})
     return {
         "stage": "outcomes",
-        "victim": victim,
-        "surrogate": surrogate,
+        "victim": victim.made_of,
+        "surrogate": None if surrogate is None else surrogate.made_of,
+        "weights": {role: one.weights for role, one in attacked.items()},
         "attack": attack,
         "threat": identity(setup.threat),
         "epsilons": [repr(eps) for eps in setup.epsilons],
@@ -161,13 +176,13 @@ def checks_identity(outcomes: str, headline: float) -> Identity:
     }
 
 
-def audit_identity(outcomes: str, headline: float, twin: Identity | None) -> Identity:
+def audit_identity(outcomes: str, headline: float, twin: VictimIdentity | None) -> Identity:
     """What the costly checks of a row are made of; `twin` is the undefended victim they compare with."""
     return {
         "stage": "audit",
         "outcomes": outcomes,
         "headline": repr(headline),
-        "twin": twin,
+        "twin": None if twin is None else {"victim": twin.made_of, "weights": twin.weights},
         "sources": code_digests(extra=("ecgbench.checks.audit",)),
     }
 

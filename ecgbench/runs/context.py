@@ -57,11 +57,18 @@ class CellContext(Context):
                 MadeOf(
                     setup=self.setup,
                     attack=identity(self.cell.attack),
-                    victim=self.victims.used(self.cell.victim),
-                    surrogate=self._used(self.cell.surrogate),
-                    twin=self._used(twin_of(self.cell, self.catalog)) if self.cell.audit else None,
+                    **{role: self.victims.used(spec) for role, spec in self._specs.items()},
                 )
             )
+
+    def trained(self) -> CellContext:
+        """The same with all victims at hand: what is made of their weights has its key then."""
+        ready = [self.victims.used(spec).weights is not None for spec in self._specs.values()]
+        if all(ready):
+            return self
+        for spec in self._specs.values():
+            self.victims.get(spec)
+        return replace(self)
 
     @property
     def who(self) -> str:
@@ -99,5 +106,9 @@ class CellContext(Context):
         twin = twin_of(self.cell, self.catalog)
         return None if twin is None else self.victims.get(twin).victim
 
-    def _used(self, spec: VictimSpec | None) -> Identity | None:
-        return None if spec is None else self.victims.used(spec)
+    @property
+    def _specs(self) -> dict[str, VictimSpec]:
+        """The victims that the stages of the cell need, by their role."""
+        twin = twin_of(self.cell, self.catalog) if self.cell.audit else None
+        roles = {"victim": self.cell.victim, "surrogate": self.cell.surrogate, "twin": twin}
+        return {role: spec for role, spec in roles.items() if spec is not None}

@@ -24,7 +24,7 @@ from ecgbench.registry.catalog import LOCAL, Catalog, discover
 from ecgbench.registry.identity import Identity, identity
 from ecgbench.results.record import Record
 from ecgbench.runs.cache import Nowhere
-from ecgbench.runs.cell import AttackSetup
+from ecgbench.runs.cell import AttackSetup, VictimIdentity
 from ecgbench.runs.scoring import CellLabels
 from ecgbench.runs.stages import Context, MadeOf, Walk, identities
 from ecgbench.runs.suite import parse_eps, parse_seeds
@@ -125,7 +125,6 @@ class UserContext(Context):
             "data": _digest(self.whole.test),
             "model": self.model.called,
             "defense": GIVEN,
-            "weights": identity_of(self.model, self.whole.test, self.whole.outputs),
             "classes": list(self.whole.classes),
             "bounds": None if bounds is None else [repr(end) for end in bounds],
             "seed": self.setup.seed,
@@ -134,7 +133,8 @@ class UserContext(Context):
             attack = identity(self.setup.attack)
         except EcgbenchError:  # parameters of a class that no plugin offers may be of any type
             attack = self.labels.names["attack"]
-        return identities(MadeOf(self.setup, attack, victim))
+        weights = identity_of(self.model, self.whole.test, self.whole.outputs)
+        return identities(MadeOf(self.setup, attack, VictimIdentity(victim, weights)))
 
     def has_victim(self) -> bool:
         return True

@@ -35,7 +35,10 @@ from ecgbench.storage.store import Store, key_of
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell, the key of its record, and the first work that a run would do ("none": all is there)."""
+    """A cell, the key of its record, and the first work that a run would do ("none": all is there).
+
+    The key of a cell whose victim is still to be trained stands for the cell until then: weights are part of the key.
+    """
 
     cell: Cell
     key: str
@@ -123,14 +126,14 @@ class Runner:
 
     def perturbations_of(self, cell: Cell) -> Perturbations:
         """The perturbations that a cell saves, found or made; its record is there."""
-        files = Walk(self._context(cell), self.cache).files("perturbations")
+        files = Walk(self._context(cell).trained(), self.cache).files("perturbations")
         return Perturbations.from_arrays(unpack_arrays(files["perturbations.npz"]))
 
     def publish_victim(self, record: Record, checkpoints: Store) -> None:
         """Put the victim of a record of this store among the published ones, if it was trained here."""
         if record.provenance is not None:
             dataset: Dataset = self.catalog.resolve("dataset", record.dataset)
-            card = Card.of(msgspec.structs.asdict(record), self.task(dataset))
+            card = Card.of(msgspec.structs.asdict(record), self.task(dataset), str(record.provenance.weights))
             self.victims.publish(record.provenance.identity["victim"], card, checkpoints)
 
     def _cell(self, cell: Cell | CellJob) -> Cell:
@@ -177,6 +180,7 @@ class Runner:
         unfit = context.unfit()
         if unfit is not None:
             return unscored(context.labels, "skipped", unfit)
+        walk = Walk(context.trained(), self.cache)
         return msgspec.json.decode(walk.files("records")["record.json"], type=Record)
 
     def _raise_if_it_ends_the_run(self, error: BaseException, cell: Cell) -> None:

@@ -120,6 +120,7 @@ def score(
 def _provenance(labels: CellLabels, costs: Costs, identity: Identity, packed: bytes) -> Provenance:
     return Provenance(
         victim=key_of(identity["victim"]),
+        weights=identity["weights"]["victim"],
         checkpoint=costs.checkpoint,
         outcomes=key_of(identity),
         data=identity["victim"]["data"],

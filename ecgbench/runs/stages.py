@@ -25,6 +25,7 @@ from ecgbench.registry.identity import Identity
 from ecgbench.runs.cache import Files, Kept
 from ecgbench.runs.cell import (
     AttackSetup,
+    VictimIdentity,
     audit_identity,
     checks_identity,
     outcomes_identity,
@@ -46,9 +47,9 @@ class MadeOf:
 
     setup: AttackSetup
     attack: Any
-    victim: Identity
-    surrogate: Identity | None = None
-    twin: Identity | None = None
+    victim: VictimIdentity
+    surrogate: VictimIdentity | None = None
+    twin: VictimIdentity | None = None
 
 
 class Context(ABC):
@@ -216,7 +217,7 @@ STAGES: Mapping[str, Stage] = {
             result="victim",
             files=("weights.safetensors", "cost.json"),
             inputs=(),
-            identity=lambda of, _: of.victim,
+            identity=lambda of, _: of.victim.made_of,
             make=None,
         ),
         Stage(

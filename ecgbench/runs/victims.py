@@ -15,6 +15,7 @@ from torch.nn import Module
 
 from ecgbench.core.data import Batch, Task
 from ecgbench.core.errors import ContractError
+from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Defense, returned
 from ecgbench.core.progress import Note, Started
 from ecgbench.core.random import stream
@@ -24,8 +25,8 @@ from ecgbench.evaluation.guard import guarded, named
 from ecgbench.evaluation.lending import tensors, unlabelled, unwritten
 from ecgbench.registry.identity import Identity, alike
 from ecgbench.runs.cache import Cache, Files, Recordings
-from ecgbench.runs.cell import VictimSpec, victim_identity
-from ecgbench.runs.zoo import CARD, STAGE, WEIGHTS, Card, architecture
+from ecgbench.runs.cell import VictimIdentity, VictimSpec, victim_identity
+from ecgbench.runs.zoo import CARD, STAGE, WEIGHTS, Card, architecture, weights_by_card
 from ecgbench.storage.arrays import pack_tensors
 from ecgbench.storage.store import Store, TimedCheckpoint, key_of
 
@@ -81,28 +82,41 @@ class Victims:
         """Whether no training is needed."""
         return self.cache.has(STAGE, identity) or self._ready(identity) is not None
 
-    def used(self, spec: VictimSpec) -> Identity:
+    def used(self, spec: VictimSpec) -> VictimIdentity:
         """The identity of the victim that will be used: its own, or that of a published one that stands in for it."""
         identity = self._identity(spec)
         ready = self._ready(identity)
-        return identity if ready is None or self.published is None else dict(self.published.identities(STAGE))[ready[0]]
+        files = self.cache.get(STAGE, identity) if ready is None else ready[2]
+        if ready is not None and self.published is not None:
+            identity = dict(self.published.identities(STAGE))[ready[0]]
+        return VictimIdentity(identity, None if files is None else digest(load(files[WEIGHTS])))
 
     def publish(self, identity: Identity, card: Card, checkpoints: Store) -> None:
-        """Put the victim and its card among `checkpoints`, if it was trained here."""
-        files = self.cache.store.get(STAGE, key_of(identity))
+        """Put the victim and its card among `checkpoints`, if it was trained here.
+
+        Raises StoreError where it has other weights than the card names.
+        """
+        key = key_of(identity)
+        files = self.cache.store.get(STAGE, key)
         if files is not None:
-            checkpoints.put(STAGE, identity, files | {CARD: msgspec.json.encode(card)})
+            files |= {CARD: msgspec.json.encode(card)}
+            weights_by_card(files, (self.cache.store.root / STAGE / key).as_posix())
+            checkpoints.put(STAGE, identity, files)
 
     def _identity(self, spec: VictimSpec) -> Identity:
         return victim_identity(spec, self.recordings.digest(spec.dataset))
 
     def _ready(self, identity: Identity) -> tuple[str, list[str], dict[str, bytes]] | None:
-        """Key, changed sources and files of the published victim that is nearest; None where one is kept here."""
+        """Key, changed sources and files of the published victim that is nearest; None where one is kept here.
+
+        Raises StoreError where it has other weights than its card names.
+        """
         if self.published is None or self.cache.rebuild or self.cache.has(STAGE, identity):
             return None
         for key, changed in alike(identity, self.published.identities(STAGE)):
             files = self.published.get(STAGE, key)
             if files is not None:
+                weights_by_card(files, (self.published.root / STAGE / key).as_posix())
                 return key, changed, files
         return None
 

@@ -18,7 +18,14 @@ from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry import identity as made
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.registry.identity import HOST_CLASSES, class_name, class_named, code_digests, differences, identity
-from ecgbench.runs.cell import Cell, checks_identity, outcomes_identity, record_identity, victim_identity
+from ecgbench.runs.cell import (
+    Cell,
+    VictimIdentity,
+    checks_identity,
+    outcomes_identity,
+    record_identity,
+    victim_identity,
+)
 from ecgbench.storage.store import key_of
 from ecgbench_plugins.attacks.identity import Identity
 from ecgbench_plugins.attacks.pgd import PGD
@@ -67,8 +74,9 @@ class Borrowed(Identity):
 
 def attacked(cell: Cell, data: str = "d1") -> made.Identity:
     """What the outcomes of a cell are made of."""
-    second = None if cell.surrogate is None else victim_identity(cell.surrogate, data)
-    return outcomes_identity(cell.setup, made.identity(cell.attack), victim_identity(cell.victim, data), second)
+    victim = VictimIdentity(victim_identity(cell.victim, data), "w1")
+    second = None if cell.surrogate is None else VictimIdentity(victim_identity(cell.surrogate, data), "w2")
+    return outcomes_identity(cell.setup, made.identity(cell.attack), victim, second)
 
 
 def keys(cell: Cell, data: str = "d1", headline: float = 0.1) -> tuple[str, str, str]:

@@ -13,12 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import Identity, Linear, Module
 
 from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot
-from ecgbench.core.errors import DataError
+from ecgbench.core.errors import DataError, StoreError
+from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Attack, Dataset, Defaults, Defense
 from ecgbench.core.losses import margin
 from ecgbench.core.progress import Checkpoint, Epoch, Note, Progress, Started, SweepProgress
@@ -268,9 +270,9 @@ WORK = [
     (("records", "checks", "outcomes"), "attack", ["attack", "attack"]),
     (("records", "checks", "outcomes", "victims"), "train", ["fit logged", "attack", "attack"]),
     (("records", "outcomes"), "attack", ["attack", "attack"]),
-    (("records", "victims"), "score", []),
+    (("records", "victims"), "train", ["fit logged"]),
     (("records", "checks", "victims"), "train", ["fit logged"]),
-    (("checks", "outcomes", "victims"), "none", []),
+    (("checks", "outcomes", "victims"), "train", ["fit logged"]),
 ]
 
 
@@ -281,7 +283,7 @@ def test_what_is_planned_is_what_is_done(
     first = home.run()
     home.forget(*gone)
     (planned,) = home.bench().plan([CELL])
-    assert (planned.work, planned.key) == (work, first.key)
+    assert planned.work == work and (planned.key == first.key) == ("victims" not in gone)
     log.clear()
     assert without_cost(home.run()) == without_cost(first)
     assert [each for each in log if each != "load"] == done
@@ -534,6 +536,77 @@ def test_a_published_victim_of_the_same_parameters_is_used_and_named(
     assert other.provenance is not None and other.provenance.checkpoint is None
 
 
+# weights
+
+
+def reweighed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A victim with one weight moved a little."""
+    weights = load(files["weights.safetensors"])
+    next(iter(weights.values())).view(-1)[0] += 1e-3
+    return {**files, "weights.safetensors": save(weights)}
+
+
+def test_outcomes_are_those_of_the_weights_they_were_made_on(home: Home, tmp_path: Path, log: list[str]) -> None:
+    one = home.run(replace(CELL, attack=Borrowed()))
+    assert one.provenance is not None
+    weights = one.provenance.identity["weights"]
+    assert one.provenance.weights == weights["victim"] and set(weights) == {"victim", "surrogate"}
+    store = home.bench().store
+    for key, identity in list(store.identities("victims")):
+        files = store.get("victims", key)
+        assert files is not None
+        assert digest(load(files["weights.safetensors"])) in weights.values()
+        store.put("victims", identity, reweighed(files))
+    log.clear()
+    (planned,) = home.bench().plan([replace(CELL, attack=Borrowed())])
+    other = home.run(replace(CELL, attack=Borrowed()))
+    assert other.provenance is not None and planned.work == "attack" and planned.key == other.key != one.key
+    assert "attack" in log and not [line for line in log if line.startswith("fit")]
+    assert other.provenance.victim == one.provenance.victim and other.provenance.outcomes != one.provenance.outcomes
+    now = other.provenance.identity["weights"]
+    assert not set(now.values()) & set(weights.values()) and other.provenance.weights == now["victim"]
+    assert {len(keys) for stage, keys in stages(home.folder).items() if stage in ("outcomes", "victims")} == {2}
+
+
+def test_an_audit_is_that_of_the_weights_of_its_twin(home: Home) -> None:
+    audited = replace(CELL, audit=True)
+    one, store = home.run(audited), home.bench().store
+    identities = dict(store.identities("victims"))
+    assert one.provenance is not None and len(identities) == 2
+    (twin,) = set(identities) - {one.provenance.victim}
+    files = store.get("victims", twin)
+    assert files is not None
+    store.put("victims", identities[twin], reweighed(files))
+    (planned,) = home.bench().plan([audited])
+    other = home.run(audited)
+    assert planned.work == "audit" and other.key == planned.key != one.key
+    assert other.provenance is not None and other.provenance.outcomes == one.provenance.outcomes
+
+
+def test_a_published_victim_with_other_weights_than_its_card_names_ends_the_run(home: Home, tmp_path: Path) -> None:
+    store = published(home, tmp_path)
+    ((key, identity),) = store.identities("victims")
+    files = store.get("victims", key)
+    assert files is not None
+    store.put("victims", identity, reweighed(files))
+    runner = replace(home.bench(), checkpoints=store)
+    for ask in (runner.execute, lambda cell: runner.plan([cell])):
+        with pytest.raises(StoreError, match=f"{key} holds weights .*, its card names"):
+            ask(CELL)
+    assert "outcomes" not in stages(home.folder)
+
+
+def test_a_victim_with_other_weights_than_its_record_names_is_not_published(home: Home, tmp_path: Path) -> None:
+    record, runner = home.run(), home.bench()
+    ((key, identity),) = runner.store.identities("victims")
+    files = runner.store.get("victims", key)
+    assert files is not None
+    runner.store.put("victims", identity, reweighed(files))
+    with pytest.raises(StoreError, match="its card names"):
+        runner.publish_victim(record, Store(tmp_path / "checkpoints"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_sources_that_changed_since_it_was_published_are_said(home: Home, tmp_path: Path, log: list[str]) -> None:
     store = published(home, tmp_path)
     ((key, identity),) = store.identities("victims")
@@ -623,7 +696,7 @@ def test_a_plan_says_that_only_the_perturbations_are_missing(home: Home) -> None
     keeping = replace(CELL, save_perturbations=3)
     assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "save"]
     home.forget("victims")
-    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "train"]
+    assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["train", "train"]
     home.run(keeping)
     assert [planned.work for planned in home.bench().plan([CELL, keeping])] == ["none", "none"]
 

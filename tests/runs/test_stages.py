@@ -22,7 +22,7 @@ from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import discover
 from ecgbench.registry.identity import Identity
 from ecgbench.runs.cache import Files, Make, Nowhere
-from ecgbench.runs.cell import AttackSetup, Cell
+from ecgbench.runs.cell import AttackSetup, Cell, VictimIdentity
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.scoring import CellLabels
 from ecgbench.runs.stages import STAGES, Context, MadeOf, Walk, identities
@@ -59,7 +59,7 @@ def test_what_is_kept_of_a_stage_is_what_its_row_says(tmp_path: Path) -> None:
 
 def test_the_cell_has_the_stages_it_asks_for() -> None:
     always = ["victims", "outcomes", "checks", "records"]
-    of = MadeOf(SETUP, "attack", {"stage": "victim"})
+    of = MadeOf(SETUP, "attack", VictimIdentity({"stage": "victim"}, "w1"))
     assert list(identities(of)) == always
     audited = replace(of, setup=replace(SETUP, audit=True, save_perturbations=1))
     assert sorted(identities(audited)) == sorted([*always, "audits", "perturbations"])
@@ -104,7 +104,7 @@ class Here(Context):
 
     @property
     def identities(self) -> dict[str, Identity]:
-        return identities(MadeOf(self.setup, "attack", {"stage": "victim", "data": "d1"}))
+        return identities(MadeOf(self.setup, "attack", VictimIdentity({"stage": "victim", "data": "d1"}, "w1")))
 
     def has_victim(self) -> bool:
         return self.trained

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 import ecgbench
 from ecgbench import api
 from ecgbench.core.errors import EcgbenchError, StoreError, UnknownNameError
+from ecgbench.core.fingerprint import digest
 from ecgbench.core.progress import Progress, Started
 from ecgbench.runs import zoo
 from ecgbench.runs.zoo import CARD, STAGE, cards, load_victim
@@ -97,7 +98,9 @@ def test_the_checkout_is_the_folder_that_holds_the_leaderboard() -> None:
 
 
 def test_a_card_says_what_the_record_said(checkpoints: Path) -> None:
-    ((_, card),) = cards(checkpoints).values()
+    ((key, card),) = cards(checkpoints).values()
+    files = Store(checkpoints).get(STAGE, key)
+    assert files is not None and card.weights == digest(load(files["weights.safetensors"]))
     assert card.shape == (1, 187) and len(card.classes) == 5
     assert (card.dataset, card.model, card.defense, card.seed) == (
         "synthetic-beats[beats=200]",
