@@ -128,7 +128,7 @@ def test_each_attack_has_lines_of_its_own_that_lead_to_its_record():
     text = page([one], "pages/beats/mlp-none.md").splitlines()
     assert text[-3:] == [
         f"| pgd | 0 | ACC | 1.000 | 0.900 | 0.800 | | [{one.record.key[:12]}](../../results/beats/{one.path.name}) |",
-        "| | | PREC | 1.000 | 0.917 | 0.800 | | |",
+        "| | | PREC | 1.000 | 0.917 | 0.800 | | `weights` |",
         "| | | F1 | 1.000 | 0.899 | 0.800 | | |",
     ]
 
@@ -401,9 +401,10 @@ def made_with(leaderboard, files, weights):
     """A board with one row of a published victim, which names these weights."""
     trained = row(made_up(["0", "01"]), model="wide")
     made = trained.record.provenance
-    identity = made.identity | {"weights": {"victim": weights}}
+    victim = {"made": "with weights", "seed": 0, "data": "data"}
+    identity = made.identity | {"victim": victim, "weights": {"victim": weights}}
     key = Store(leaderboard / "checkpoints").put("victims", identity["victim"], files)
-    facts = {"identity": identity, "outcomes": key_of(identity), "weights": weights, "checkpoint": key}
+    facts = {"identity": identity, "outcomes": key_of(identity), "weights": weights, "checkpoint": key, "victim": key}
     record = msgspec.structs.replace(trained.record, provenance=msgspec.structs.replace(made, **facts))
     publish(record, trained.outcomes, leaderboard / "results")
     write(leaderboard)
@@ -428,7 +429,7 @@ def test_a_row_of_code_that_was_edited_since_says_so(leaderboard):
     identity = made.identity | {"sources": {"ecgbench.core.threat": "0" * 16}}
     facts = {"identity": identity, "outcomes": key_of(identity)}
     record = msgspec.structs.replace(edited.record, provenance=msgspec.structs.replace(made, **facts))
-    assert "older code" not in render([edited]) and "| older code | [" in render([replace(edited, record=record)])
+    assert "| older code | [" not in render([edited]) and "| older code | [" in render([replace(edited, record=record)])
     assert older(leaderboard)[0] == 0
     publish(record, edited.outcomes, leaderboard / "results")
     write(leaderboard)

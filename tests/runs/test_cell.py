@@ -21,6 +21,7 @@ from ecgbench.registry.identity import HOST_CLASSES, class_name, class_named, co
 from ecgbench.runs.cell import (
     Cell,
     VictimIdentity,
+    audit_identity,
     checks_identity,
     outcomes_identity,
     record_identity,
@@ -205,6 +206,14 @@ def test_a_second_victim_is_part_of_the_outcomes_alone() -> None:
     assert victim == same and ours[0] != others[0]
     surrogate = attacked(cells[0])["surrogate"]
     assert key_of(surrogate) == keys(replace(CELL, defense=Standard(epochs=3)))[0]
+
+
+def test_the_weights_of_every_victim_count() -> None:
+    cell = replace(CELL, attack=Borrowed())
+    one, two = (VictimIdentity({"stage": "victim"}, weights) for weights in ("w1", "w2"))
+    made_of = [outcomes_identity(cell.setup, "attack", a, b) for a in (one, two) for b in (one, two)]
+    assert len({key_of(each) for each in made_of}) == 4
+    assert len({key_of(audit_identity("o1", 0.1, twin)) for twin in (one, two, None)}) == 3
 
 
 def test_the_code_of_nested_values_counts() -> None:

@@ -568,21 +568,6 @@ def test_outcomes_are_those_of_the_weights_they_were_made_on(home: Home, tmp_pat
     assert {len(keys) for stage, keys in stages(home.folder).items() if stage in ("outcomes", "victims")} == {2}
 
 
-def test_an_audit_is_that_of_the_weights_of_its_twin(home: Home) -> None:
-    audited = replace(CELL, audit=True)
-    one, store = home.run(audited), home.bench().store
-    identities = dict(store.identities("victims"))
-    assert one.provenance is not None and len(identities) == 2
-    (twin,) = set(identities) - {one.provenance.victim}
-    files = store.get("victims", twin)
-    assert files is not None
-    store.put("victims", identities[twin], reweighed(files))
-    (planned,) = home.bench().plan([audited])
-    other = home.run(audited)
-    assert planned.work == "audit" and other.key == planned.key != one.key
-    assert other.provenance is not None and other.provenance.outcomes == one.provenance.outcomes
-
-
 def test_a_published_victim_with_other_weights_than_its_card_names_ends_the_run(home: Home, tmp_path: Path) -> None:
     store = published(home, tmp_path)
     ((key, identity),) = store.identities("victims")
