@@ -179,7 +179,7 @@ def _plugin(values: Mapping[str, Any], catalog: Catalog) -> Iterator[str]:
 def _facts(value: Any, catalog: Catalog) -> Iterator[str]:
     if isinstance(value, Dataset):
         plan = value.defaults
-        sizes = ", ".join(f"{eps:g}" for eps in plan.epsilons)
+        sizes = ", ".join(f"{eps:g}" for eps in plan.eps)
         threat = catalog.canonical("threat", plan.threat)
         yield f"Defaults of a run: threat `{threat}`, eps {sizes}, headline {plan.headline:g}."
         yield "Embedded.\n" if value.remote is None else f"Recordings: {value.remote.url}\n"

@@ -100,7 +100,7 @@ def evaluate(
     y: Any = None,
     *,
     threat: Threat | str = "linf",
-    epsilons: float | str | Sequence[float | str],
+    eps: float | str | Sequence[float | str],
     attack: Attack | str = "strict",
     bounds: tuple[float, float] | None = None,
     mask: ArrayLike | Tensor | None = None,
@@ -120,7 +120,7 @@ def evaluate(
     names among `classes` (of a classifier: its own labels). A DataLoader of (x, y, ...) may stand for both. `mask`
     (n, ...), broadcastable to x, is True where an attack may write; `group` (n,) the patient of each sample, a number
     or a name; `bounds` the valid range of x. `attack`, `threat` and `protocol` are selectors or values, also of classes
-    that no plugin offers. `headline` is the one of `epsilons` that the checks look at, the largest by default; `audit`
+    that no plugin offers. `headline` is the one of `eps` that the checks look at, the largest by default; `audit`
     makes the costly checks, too, but for those that need an undefended victim. `device` is where it is done: by default
     where the module is. Scores are plain: every sample counts once.
 
@@ -128,7 +128,7 @@ def evaluate(
     """
     default = torch.get_default_dtype()
     with standard_settings(), generators_kept():
-        request = EvaluationRequest.of(threat, attack, protocol, epsilons, headline, seed, audit)
+        request = EvaluationRequest.of(threat, attack, protocol, eps, headline, seed, audit)
         place = None if device is None else find_device(device)
         x, y = signals_and_labels(x, y, ordered=mask is not None or group is not None)
         with opened(module, place, default) as model:

@@ -22,13 +22,13 @@ DRAWS = 20
 UNRAISED = tuple(Check(code, False, 0.0, 0.005, "made up") for code in ("RANDOM", "NOISE", "LOSS", "STEP"))
 
 
-def made_up(wrong, *, clean="", n=10, epsilons=(0.1, 0.2), groups=0, start=0) -> Outcomes:
+def made_up(wrong, *, clean="", n=10, eps=(0.1, 0.2), groups=0, start=0) -> Outcomes:
     """n samples of classes 0, 1, 0, 1, ...; `wrong` holds, by eps, the positions that are wrong: ["03", "0345"]."""
     y = np.arange(n) % 2
     adversarial = np.array([[str(i) in row or str(i) in clean for i in range(n)] for row in wrong])
-    shape = (len(epsilons), n)
+    shape = (len(eps), n)
     return Outcomes(
-        epsilons=np.array(epsilons, np.float64),
+        eps=np.array(eps, np.float64),
         ids=np.arange(start, start + n),
         y=y.astype(np.int16),
         group=np.arange(n) % groups if groups else np.full(n, -1),
@@ -40,7 +40,7 @@ def made_up(wrong, *, clean="", n=10, epsilons=(0.1, 0.2), groups=0, start=0) ->
         l0=np.ones(shape, np.int32),
         l1=np.full(shape, 0.05, np.float32),
         distance=np.full(n, np.nan, np.float32),
-        logits=np.zeros((1 + len(epsilons), n, 0), np.float16),
+        logits=np.zeros((1 + len(eps), n, 0), np.float16),
         threshold=np.zeros(0),
         by=np.zeros(shape, np.int8),
         forwards=np.full(shape, 3, np.int32),
@@ -57,7 +57,7 @@ def raised(*codes: str) -> tuple[Check, ...]:
 def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **facts) -> Published:
     """What `publish` would have written; a row without outcomes failed."""
     names = {"dataset": "beats", "model": "mlp", "defense": "none", "attack": "pgd", "threat": "linf"}
-    names |= {"protocol": "standard", "seed": 0, "limit": None, "epsilons": (0.1, 0.2), "headline": 0.1}
+    names |= {"protocol": "standard", "seed": 0, "limit": None, "eps": (0.1, 0.2), "headline": 0.1}
     names |= {"unit": "mV", "synthetic": False, "notes": ("intra-patient",), "weighting": "every beat counts once"}
     names |= {"classes": CLASSES, "skip_unpredicted": False, "checks": UNRAISED}
     if outcomes is None:
@@ -70,7 +70,7 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
         name: str(names[name])
         for name in ("dataset", "model", "defense", "attack", "threat", "protocol", "seed", "limit")
     }
-    cell |= {"epsilons": str(names["epsilons"])}
+    cell |= {"eps": str(names["eps"])}
     record = Record(**({"key": key_of(cell)} | names))
     return Published(record, outcomes, folder / place(record))
 
@@ -84,7 +84,7 @@ def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int |
         "n": len(outcomes.y),
         "groups": len(set(outcomes.group.tolist())) if outcomes.group[0] >= 0 else None,
         "counts": {name: int((outcomes.y == label).sum()) for label, name in enumerate(classes)},
-        "epsilons": tuple(outcomes.epsilons.tolist()),
+        "eps": tuple(outcomes.eps.tolist()),
         "scores": summary.scores,
         "curve": summary.curve,
         "uncertainty": summary.uncertainty,

@@ -20,7 +20,7 @@ def outcomes(
     rows = np.array([clean] if predicted is None else predicted, np.int16)
     n, e = len(y), len(rows)
     return Outcomes(
-        epsilons=np.array(np.arange(1, e + 1) if eps is None else eps, np.float64),
+        eps=np.array(np.arange(1, e + 1) if eps is None else eps, np.float64),
         ids=np.arange(n),
         y=np.array(y, np.int16),
         group=np.full(n, -1) if group is None else np.array(group),
@@ -56,7 +56,7 @@ def random_row(seed: int, n: int = 60, groups: int = 6, weighted: bool = True, r
 
 def permuted(row: Outcomes, order: NDArray[np.int64]) -> Outcomes:
     held = row.arrays()
-    fixed = ("epsilons", "components", "threshold")
+    fixed = ("eps", "components", "threshold")
     moved = {name: held[name] if name in fixed else held[name][..., order] for name in held if name != "logits"}
     return Outcomes(**moved, logits=row.logits[:, order])  # type: ignore[arg-type]
 

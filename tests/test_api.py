@@ -164,7 +164,7 @@ def test_run_stays_a_function_whatever_else_is_imported(tmp_path: Path) -> None:
 def test_five_lines_judge_a_module() -> None:
     module = Sequential(Flatten(), Layer(24, 3))
     x, y = torch.rand(100, 1, 24), torch.randint(3, (100,))
-    record = package.evaluate(module, x, y, epsilons=[0.01, 0.1], attack="pgd20", bounds=(0, 1))
+    record = package.evaluate(module, x, y, eps=[0.01, 0.1], attack="pgd20", bounds=(0, 1))
     assert record.status == "ok" and [score.eps for score in record.scores] == [0, 0.01, 0.1]
     assert record.scores[0].acc == float((module(x).argmax(1) == y).double().mean())
 
@@ -178,7 +178,7 @@ def judged(problem: Linear, threat: Threat, eps: float, **given: Any) -> Record:
         mask=test.mask,
         bounds=task.bounds,
         threat=threat,
-        epsilons=[eps],
+        eps=[eps],
         **given,
     )
 
@@ -203,7 +203,7 @@ def test_a_module_of_ones_own_and_its_arrays_are_left_as_they_were() -> None:
     x, y = np.random.default_rng(0).random((64, 1, 24)), np.arange(64) % 3
     kept = x.copy(), y.copy()
     generator = torch.random.get_rng_state()
-    package.evaluate(module, x, y, epsilons=[0.1], attack="pgd[steps=3]")
+    package.evaluate(module, x, y, eps=[0.1], attack="pgd[steps=3]")
     assert [part.training for part in module] == [True, False, True, True]
     assert [each.requires_grad for each in module.parameters()] == [True, True, True, False]
     assert last.weight.grad.eq(1).all() and norm.weight.grad is None
@@ -219,7 +219,7 @@ def test_a_module_that_fails_is_left_as_it_was_too() -> None:
 
     module = Fails().train()
     with pytest.raises(EcgbenchError, match=r"Fails cannot be asked about x of shape \(3, 1, 8\).*RuntimeError: no"):
-        package.evaluate(module, torch.rand(4, 1, 8), [0, 1, 0, 1], epsilons=[0.1])
+        package.evaluate(module, torch.rand(4, 1, 8), [0, 1, 0, 1], eps=[0.1])
     assert module.training
 
 
@@ -233,7 +233,7 @@ def test_arrays_lists_and_tensors_give_one_record() -> None:
         (x.tolist(), y.tolist()),
         (x.requires_grad_(), y),
     ]
-    found = [package.evaluate(victim.module, *each, epsilons=[0.05], attack="pgd[steps=3]") for each in given]
+    found = [package.evaluate(victim.module, *each, eps=[0.05], attack="pgd[steps=3]") for each in given]
     assert all(without_seconds(record) == without_seconds(found[0]) for record in found)
 
 
@@ -241,12 +241,12 @@ def test_a_record_of_evaluate_says_what_was_given() -> None:
     task, victim = random_mlp(n=60)
     group = np.arange(60) // 6
     record = package.evaluate(
-        victim.module, task.test.x, task.test.y, epsilons=[8 / 255, 0.01], attack="pgd[steps=3]", group=group,
+        victim.module, task.test.x, task.test.y, eps=[8 / 255, 0.01], attack="pgd[steps=3]", group=group,
         classes=("N", "S", "V"), seed=4, headline=0.01, threat="linf[mask=off]",
     )  # fmt: skip
     assert (record.dataset, record.model, record.defense) == ("given", "Sequential", "given")
     assert (record.attack, record.threat, record.seed) == ("pgd[steps=3]", "linf[mask=false]", 4)
-    assert (record.epsilons, record.headline) == ((0.01, 8 / 255), 0.01)
+    assert (record.eps, record.headline) == ((0.01, 8 / 255), 0.01)
     assert (record.n, record.groups, record.classes) == (60, 10, ("N", "S", "V"))
     assert sum(record.counts.values()) == 60 and record.uncertainty is not None
     assert record.uncertainty.method == "bootstrap over 10 groups"
@@ -257,21 +257,21 @@ def test_the_mask_keeps_the_attack_out() -> None:
     task, victim = random_mlp(n=60)
     closed = torch.zeros_like(task.test.x, dtype=torch.bool)
     closed[0, ..., 0] = True  # one value of one sample
-    record = package.evaluate(victim.module, task.test.x, task.test.y, mask=closed, epsilons=[0.5], attack="pgd20")
+    record = package.evaluate(victim.module, task.test.x, task.test.y, mask=closed, eps=[0.5], attack="pgd20")
     assert record.scores[0].acc > 0.5 and record.scores[0].acc - record.scores[1].acc in (0, pytest.approx(1 / 60))
 
 
 def test_probabilities_instead_of_logits_are_flagged() -> None:
     task, victim = random_mlp(n=60)
     shown = Sequential(victim.module, Softmax(1))
-    record = package.evaluate(shown, task.test.x, task.test.y, epsilons=[0.05], attack="pgd20")
+    record = package.evaluate(shown, task.test.x, task.test.y, eps=[0.05], attack="pgd20")
     assert "PROB" in record.flags
 
 
 def test_what_changes_the_result_changes_the_key() -> None:
     task, victim = random_mlp(n=30)
     x, y = task.test.x, task.test.y
-    base: dict[str, Any] = {"epsilons": [0.05, 0.1], "attack": "pgd[steps=2]"}
+    base: dict[str, Any] = {"eps": [0.05, 0.1], "attack": "pgd[steps=2]"}
     other = Sequential(victim.module, Layer(3, 3))
     given: list[tuple[Module, Tensor, Tensor, dict[str, Any]]] = [
         (victim.module, x, y, {}),
@@ -286,7 +286,7 @@ def test_what_changes_the_result_changes_the_key() -> None:
         (victim.module, x, y, {"seed": 1}),
         (victim.module, x, y, {"threat": "linf[mask=off]"}),
         (victim.module, x, y, {"attack": "pgd[steps=3]"}),
-        (victim.module, x, y, {"epsilons": [0.1]}),
+        (victim.module, x, y, {"eps": [0.1]}),
     ]
     keys = [package.evaluate(module, x, y, **{**base, **more}).key for module, x, y, more in given]
     assert len(set(keys)) == len(keys)
@@ -299,11 +299,11 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"epsilons": []}, "no eps is given"),
+        ({"eps": []}, "no eps is given"),
         ({"protocol": "standard[split=val]"}, "a protocol with split=val is given; expected test"),
-        ({"epsilons": [0]}, "eps 0 alone"),
-        ({"epsilons": [-0.1]}, "eps -0.1 given"),
-        ({"epsilons": [float("nan")]}, "eps nan given"),
+        ({"eps": [0]}, "eps 0 alone"),
+        ({"eps": [-0.1]}, "eps -0.1 given"),
+        ({"eps": [float("nan")]}, "eps nan given"),
         ({"attack": "pdg"}, "did you mean 'pgd'"),
         ({"threat": "l3"}, "no threat is named 'l3'"),
         ({"attack": "pgd[update=adamax]", "threat": "l2"}, "needs update=plain"),
@@ -331,12 +331,12 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
         ({"seed": True}, "seed 'True' given; expected a whole number of 0 or more"),
         ({"seed": -1}, "seed '-1' given"),
         ({"seed": [0, 1]}, "seed '[0, 1]' given"),
-        ({"epsilons": True}, "eps True given"),
-        ({"epsilons": [0.1, "x"]}, "eps 'x' given"),
-        ({"epsilons": [1e39]}, "eps 1e+39 given"),
+        ({"eps": True}, "eps True given"),
+        ({"eps": [0.1, "x"]}, "eps 'x' given"),
+        ({"eps": [1e39]}, "eps 1e+39 given"),
         ({"headline": "x"}, "eps 'x' given"),
-        ({"epsilons": 1e-9}, "eps 1e-09 is too small for float32"),
-        ({"x": X * 3000, "epsilons": [1e-5]}, "rounding changes a perturbation by"),
+        ({"eps": 1e-9}, "eps 1e-09 is too small for float32"),
+        ({"x": X * 3000, "eps": [1e-5]}, "rounding changes a perturbation by"),
         ({"mask": torch.zeros(6, 1, 8) > 0}, "mask and bounds leave no value of any sample to change"),
         (
             {"threat": Threat("linf", target="1"), "y": torch.ones(6, dtype=torch.int64)},
@@ -350,7 +350,7 @@ X, Y = torch.rand(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])
     ids=lambda each: "" if isinstance(each, dict) else each,
 )
 def test_evaluate_refuses_in_one_sentence(given: dict[str, Any], reason: str) -> None:
-    whole = {"module": Sequential(Flatten(), Layer(8, 3)), "x": X, "y": Y, "epsilons": [0.1], **given}
+    whole = {"module": Sequential(Flatten(), Layer(8, 3)), "x": X, "y": Y, "eps": [0.1], **given}
     with pytest.raises(EcgbenchError) as refused:
         package.evaluate(whole.pop("module"), whole.pop("x"), whole.pop("y"), **whole)
     assert reason in str(refused.value) and "\n" not in str(refused.value)
@@ -360,10 +360,8 @@ def test_evaluate_refuses_in_one_sentence(given: dict[str, Any], reason: str) ->
 
 def test_evaluate_takes_one_eps_and_a_protocol_by_name() -> None:
     module = Sequential(Flatten(), Layer(8, 3))
-    one = package.evaluate(
-        module, X, Y, epsilons=0.1, protocol="standard[success=last]", seed=np.int64(2), headline="1/10"
-    )
-    other = package.evaluate(module, X, Y, epsilons=["0.1"], protocol=Protocol(success="last"), seed=2)
+    one = package.evaluate(module, X, Y, eps=0.1, protocol="standard[success=last]", seed=np.int64(2), headline="1/10")
+    other = package.evaluate(module, X, Y, eps=["0.1"], protocol=Protocol(success="last"), seed=2)
     assert (
         msgspec.structs.replace(one, cost=other.cost) == other
         and one.protocol == "standard[success=last]"
@@ -384,9 +382,9 @@ class Constant(Module):
 
 def test_a_victim_that_looks_at_nothing_is_flagged() -> None:
     x, y = torch.rand(40, 1, 8), torch.arange(40) % 2
-    same = package.evaluate(Constant(1.0, 0.0), x, y, epsilons=[0.1], bounds=(0, 1))
+    same = package.evaluate(Constant(1.0, 0.0), x, y, eps=[0.1], bounds=(0, 1))
     assert same.scores[1].acc == 0.5 and {"ONECLASS", "CHANCE"} <= set(same.flags)
-    equal = package.evaluate(Constant(1.0, 1.0), x, y, epsilons=[0.1], bounds=(0, 1))
+    equal = package.evaluate(Constant(1.0, 1.0), x, y, eps=[0.1], bounds=(0, 1))
     assert equal.scores[0].acc == equal.scores[1].acc == 0.0 and "CHANCE" in equal.flags
 
 
@@ -402,7 +400,7 @@ def test_rounded_logits_gain_nothing_by_their_ties() -> None:
 
     logits = Rounded()(x)
     strictly = (logits.gather(1, y[:, None]) > logits.scatter(1, y[:, None], -torch.inf)).all(1)
-    record = package.evaluate(Rounded(), x, y, epsilons=[0.01], attack="identity")
+    record = package.evaluate(Rounded(), x, y, eps=[0.01], attack="identity")
     assert bool(((logits == logits.amax(1, keepdim=True)).sum(1) > 1).any())
     assert record.scores[0].acc == record.scores[1].acc == float(strictly.double().mean())
 
@@ -410,7 +408,7 @@ def test_rounded_logits_gain_nothing_by_their_ties() -> None:
 def test_an_attack_that_no_plugin_offers_is_judged_under_its_own_name() -> None:
     from tests.runs.test_runner import Marked
 
-    record = package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, epsilons=[0.1], attack=Marked())
+    record = package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, eps=[0.1], attack=Marked())
     assert (record.status, record.attack) == ("ok", "Marked(fault='none')")
     assert record.provenance is not None and record.provenance.plugins == {"attack": "local"}
 
@@ -419,7 +417,7 @@ def test_an_attack_that_needs_a_second_victim_is_refused() -> None:
     from tests.runs.test_runner import Borrowed
 
     with pytest.raises(EcgbenchError, match="needs a second victim"):
-        package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, epsilons=[0.1], attack=Borrowed())
+        package.evaluate(Sequential(Flatten(), Layer(8, 3)), X, Y, eps=[0.1], attack=Borrowed())
 
 
 def test_evaluate_agrees_with_run_on_the_victim_that_run_trained(tmp_path: Path) -> None:
@@ -434,6 +432,6 @@ def test_evaluate_agrees_with_run_on_the_victim_that_run_trained(tmp_path: Path)
     test = task.test
     again = package.evaluate(
         module, test.x, test.y, mask=test.mask, group=test.group, bounds=task.bounds, classes=task.classes,
-        epsilons=[0.03, 0.1], attack=replace(PGD(), steps=20, rel_step=0.25),
+        eps=[0.03, 0.1], attack=replace(PGD(), steps=20, rel_step=0.25),
     )  # fmt: skip
     assert again.scores == record.scores and again.curve == record.curve

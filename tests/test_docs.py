@@ -161,7 +161,7 @@ def test_the_row_to_reproduce_is_published_and_its_command_runs_that_cell():
     (path,) = ROOT.glob(compare[2])
     record = read_record(path.read_bytes(), compare[2])
     given = dict(pairwise(run))
-    assert parse_eps(given["--eps"].split(",")) == record.epsilons and int(given["--seed"]) == record.seed
+    assert parse_eps(given["--eps"].split(",")) == record.eps and int(given["--seed"]) == record.seed
     assert (record.status, record.limit, record.protocol, record.threat) == ("ok", None, "standard", "linf")
     for kind in ("dataset", "model", "defense", "attack"):
         assert discover().canonical(kind, discover().resolve(kind, given[f"--{kind}"])) == getattr(record, kind)

@@ -33,7 +33,7 @@ with torch.no_grad():
     NET[1].weight.copy_(torch.eye(3, 6) * 2)
     NET[1].bias.zero_()
 Y = NET(X).argmax(1)
-FAST: dict[str, Any] = {"epsilons": [0.1], "bounds": (0, 1), "attack": "pgd[steps=10,rel_step=0.25,loss=margin]"}
+FAST: dict[str, Any] = {"eps": [0.1], "bounds": (0, 1), "attack": "pgd[steps=10,rel_step=0.25,loss=margin]"}
 
 
 def accuracies(record: Record) -> list[float]:
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_judged_is_refused_before_the_attack(
     model: Any, y: Tensor, classes: Any, reason: str
 ) -> None:
     with pytest.raises(EcgbenchError) as refused:
-        package.evaluate(model, X, y, epsilons=[0.1], attack=Never(), classes=classes)
+        package.evaluate(model, X, y, eps=[0.1], attack=Never(), classes=classes)
     assert reason in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -184,7 +184,7 @@ class Never(Attack):
 
 def test_what_fails_under_attack_is_one_sentence() -> None:
     with pytest.raises(EcgbenchError, match=r"Sequential or .*Never.* failed: AssertionError: the attack ran"):
-        package.evaluate(NET, X, Y, epsilons=[0.1], attack=Never())
+        package.evaluate(NET, X, Y, eps=[0.1], attack=Never())
 
 
 # gradients
@@ -455,7 +455,7 @@ def test_a_classifier_whose_scores_say_otherwise_is_refused() -> None:
     model = fitted("ovo", Y.numpy())
     model.decision_function = lambda x: -np.eye(3)[model.predict(x)]
     with pytest.raises(EcgbenchError, match="predict of SVC disagrees with its scores"):
-        package.evaluate(model, X, Y, epsilons=[0.1], attack=Never())
+        package.evaluate(model, X, Y, eps=[0.1], attack=Never())
 
 
 def test_classifiers_that_cannot_answer_get_one_sentence() -> None:
@@ -467,10 +467,10 @@ def test_classifiers_that_cannot_answer_get_one_sentence() -> None:
         (fitted("tree", np.where(Y == 2, 1, Y)), "y holds 2 at sample"),
     ):
         with pytest.raises(EcgbenchError) as refused:
-            package.evaluate(model, X, Y, epsilons=[0.1], attack=Never())
+            package.evaluate(model, X, Y, eps=[0.1], attack=Never())
         assert reason in str(refused.value)
     with pytest.raises(EcgbenchError, match=r"classes \['a', 'b'\] are given; the classifier knows \[0, 1, 2\]"):
-        package.evaluate(fitted("tree", Y.numpy()), X, Y, epsilons=[0.1], classes=["a", "b"])
+        package.evaluate(fitted("tree", Y.numpy()), X, Y, eps=[0.1], classes=["a", "b"])
 
 
 # samples
@@ -504,10 +504,10 @@ def test_a_loader_beside_something_else_is_refused() -> None:
 def test_the_range_of_double_data_is_taken() -> None:
     x = np.random.default_rng(3).standard_normal((30, 1, 6))
     for data, bounds in ((x, (x.min(), x.max())), (np.clip(x, 0, 0.1), (0, 0.1))):
-        record = package.evaluate(NET, data, np.arange(30) % 3, epsilons=[0.02], bounds=bounds, attack="fgsm")
+        record = package.evaluate(NET, data, np.arange(30) % 3, eps=[0.02], bounds=bounds, attack="fgsm")
         assert record.status == "ok"
     with pytest.raises(EcgbenchError, match=r"leaves the stated range \(0.0, 0.5\): sample 0 by "):
-        package.evaluate(NET, x, np.arange(30) % 3, epsilons=[0.02], bounds=(0, 0.5))
+        package.evaluate(NET, x, np.arange(30) % 3, eps=[0.02], bounds=(0, 0.5))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "tpu", "", 99, "cpu:1"])
@@ -518,11 +518,9 @@ def test_a_device_that_is_not_there_is_refused(device: Any) -> None:
 
 
 def test_words_and_single_sizes_are_read() -> None:
-    record = package.evaluate(
-        NET, X, Y, epsilons=0.1, bounds=(0, 1), attack=FAST["attack"], protocol="standard", seed=0
-    )
+    record = package.evaluate(NET, X, Y, eps=0.1, bounds=(0, 1), attack=FAST["attack"], protocol="standard", seed=0)
     assert accuracies(record) == PLAIN
-    assert package.evaluate(NET, X, Y, **{**FAST, "epsilons": np.array([0.1])}).key == record.key
+    assert package.evaluate(NET, X, Y, **{**FAST, "eps": np.array([0.1])}).key == record.key
     assert package.evaluate(NET, X, Y, **FAST, seed=np.int64(0)).scores == record.scores  # type: ignore[arg-type]
     with pytest.raises(EcgbenchError, match=r"seed '0\.5' given"):
         package.evaluate(NET, X, Y, **FAST, seed=0.5)  # type: ignore[arg-type]
@@ -537,7 +535,7 @@ def test_two_functions_have_two_keys() -> None:
 
 
 def test_strict_is_what_an_unnamed_attack_means() -> None:
-    record = package.evaluate(NET, X[:6], Y[:6], epsilons=[0.5], bounds=(0, 1))
+    record = package.evaluate(NET, X[:6], Y[:6], eps=[0.5], bounds=(0, 1))
     assert record.attack == "strict"
 
 
@@ -545,7 +543,7 @@ def test_a_record_prints_as_a_verdict() -> None:
     names = np.array(["N", "S", "V"])
     grid = [round(0.01 * step, 2) for step in range(1, 30)]
     record = package.evaluate(
-        Sequential(NET, nn.Softmax(1)), X, Y, epsilons=grid, headline=0.1, attack="pgd[steps=1]", classes=names,
+        Sequential(NET, nn.Softmax(1)), X, Y, eps=grid, headline=0.1, attack="pgd[steps=1]", classes=names,
         group=np.arange(48) // 4,
     )  # fmt: skip
     text = str(record)

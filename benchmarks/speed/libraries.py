@@ -48,7 +48,7 @@ def sweep_table(name: str, libraries: dict[str, Side], runs: int) -> None:
     taken = paired([lambda side=side: side(case) for side in sides.values()], runs)
     heads = {label: peak(side, case.sized(10), case) for label, side in sides.items()}
     same, _, _ = counted(lambda one: ecgbench(one, THEIR_PROTOCOL), case)
-    print(f"\n{name}: {len(case.y)} beats, PGD-{case.steps}, eps {', '.join(map(str, case.epsilons))}")
+    print(f"\n{name}: {len(case.y)} beats, PGD-{case.steps}, eps {', '.join(map(str, case.eps))}")
     print("right at each eps, ours:", *(f"{1 - float(row.float().mean()):.3f}" for row in found["ecgbench"][0]))
     print(f"{'':<22}{'s':>8}{'ratio':>7}{'forwards':>10}{'gradients':>11}{'ratio':>7}{'MB':>7}  theirs only; differ")
     _, _, own = found["ecgbench"]

@@ -44,7 +44,7 @@ class Problem:
     plain: Module
     relaid: Module
     task: Task
-    epsilons: tuple[float, ...] = EPSILONS
+    eps: tuple[float, ...] = EPSILONS
     steps: int = STEPS
 
     @property

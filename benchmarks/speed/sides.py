@@ -28,7 +28,7 @@ def outcomes(problem: Problem, protocol: Protocol = STANDARD) -> Outcomes:
     """The sweep of the bench."""
     attack = PGD(steps=problem.steps, rel_step=REACH / problem.steps, start="zero")
     threat, rng = Threat("linf", mask=False), RandomStream(("speed",))
-    sweep = Sweep(attack, Victim(problem.frozen), problem.task, threat, problem.epsilons, rng, protocol)
+    sweep = Sweep(attack, Victim(problem.frozen), problem.task, threat, problem.eps, rng, protocol)
     return sweep.run(Checkpoint())
 
 
@@ -45,7 +45,7 @@ def torchattacks(problem: Problem) -> Wrong:
         attack = library.PGD(problem.plain, eps=eps, alpha=step, steps=problem.steps, random_start=False)
         return _wrong(problem, attack(problem.x, problem.y))
 
-    return torch.stack([attacked(eps) for eps in problem.epsilons])
+    return torch.stack([attacked(eps) for eps in problem.eps])
 
 
 def torchattacks_relaid(problem: Problem) -> Wrong:
@@ -59,7 +59,7 @@ def foolbox(problem: Problem) -> Wrong:
     model = library.PyTorchModel(problem.plain, bounds=(0, 1), device="cpu")
     step = REACH / problem.steps
     attack = library.attacks.LinfPGD(rel_stepsize=step, steps=problem.steps, random_start=False)
-    _, _, success = attack(model, problem.x, problem.y, epsilons=problem.epsilons)
+    _, _, success = attack(model, problem.x, problem.y, eps=problem.eps)
     return success
 
 
@@ -76,7 +76,7 @@ def art(problem: Problem) -> Wrong:
         attack = ProjectedGradientDescent(model, np.inf, **size, batch_size=n, verbose=False)
         return torch.from_numpy(model.predict(attack.generate(x, y), batch_size=n).argmax(1) != y)
 
-    return torch.stack([attacked(eps) for eps in problem.epsilons])
+    return torch.stack([attacked(eps) for eps in problem.eps])
 
 
 def _wrong(problem: Problem, attacked: Tensor) -> Tensor:

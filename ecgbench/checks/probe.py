@@ -64,12 +64,12 @@ class FinishedSweep:
     @property
     def position(self) -> int:
         """Position of the last eps of the grid up to the headline, else of the first."""
-        return max(0, int(np.searchsorted(self.outcomes.epsilons, self.headline, side="right")) - 1)
+        return max(0, int(np.searchsorted(self.outcomes.eps, self.headline, side="right")) - 1)
 
     @property
     def eps(self) -> float:
         """The eps looked at."""
-        return float(self.outcomes.epsilons[self.position])
+        return float(self.outcomes.eps[self.position])
 
     @property
     def attacked(self) -> NDArray[np.bool_]:

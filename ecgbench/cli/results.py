@@ -49,7 +49,7 @@ def compare(first: str, second: str, store: str | None) -> None:
     (a, of_a), (b, of_b) = _read(first, store), _read(second, store)
     for name, one in (("A", a), ("B", b)):
         click.echo(fold(f"{name}: {one.dataset} {one.model} {one.defense} {one.attack} seed {one.seed}"))
-    for eps in (0.0, *(eps for eps in a.epsilons if eps in b.epsilons)):
+    for eps in (0.0, *(eps for eps in a.eps if eps in b.eps)):
         found = paired(of_a, of_b, eps)
         low, high = found.interval
         p_value = "" if found.p_value is None else f", p = {found.p_value:.2g}"

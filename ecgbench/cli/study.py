@@ -43,7 +43,7 @@ def compare(path: str, results: str) -> None:
     compared = pairs(read, records)
     click.echo(f"{read.citation}\n{read.dataset}, {read.threat}, protocol {read.protocol}; ours / published")
     for table in tables(compared):
-        sizes = table.epsilons
+        sizes = table.eps
         head = [f"{table.model} {table.attack} {table.metric.upper()}", *(f"{eps:g}" for eps in sizes)]
         rows = [[table.label(method), *(_cell(row.get(eps)) for eps in sizes)] for method, row in table.rows.items()]
         title = "; ".join([f"table {table.name}", *table.remarks])

@@ -20,7 +20,7 @@ def tables(records: Iterable[Record]) -> str:
 
 
 def _section(record: Record) -> tuple[object, ...]:
-    return record.dataset, record.threat, record.protocol, record.epsilons, record.limit or 0
+    return record.dataset, record.threat, record.protocol, record.eps, record.limit or 0
 
 
 def _table(records: Sequence[Record]) -> str:

@@ -34,7 +34,7 @@ class Defaults:
     """What a run on a dataset uses unless told otherwise; eps in the unit of `threat`."""
 
     threat: Threat
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     headline: float
 
 

@@ -18,9 +18,9 @@ from ecgbench.core.victim import chunks
 ROUNDING = 0.01  # of eps: by how much rounding x + delta to float32 may change the size of delta
 
 
-def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float], split: Split = "test") -> None:
+def check_feasible(threat: Threat, task: Task, eps: Sequence[float], split: Split = "test") -> None:
     """Raises EcgbenchError where the threat does not fit the task, leaves no sample of the split to attack, or has an
-    eps that float32 cannot add to the signals. `epsilons` ascend, in the unit of the threat.
+    eps that float32 cannot add to the signals. `eps` ascend, in the unit of the threat.
     """
     threat.check(task.physical, task.classes)
     samples = task.samples(split)
@@ -30,9 +30,9 @@ def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float], split:
     free, coarsest, worst = False, 0.0, 0
     for rows in chunks(meant, task.shape):
         batch = samples[rows]
-        smallest, largest = (threat.ball(batch, eps, task.bounds) for eps in (epsilons[0], epsilons[-1]))
-        _check_sizes(smallest, batch, epsilons[0])
-        _check_sizes(largest, batch, epsilons[-1])
+        smallest, largest = (threat.ball(batch, size, task.bounds) for size in (eps[0], eps[-1]))
+        _check_sizes(smallest, batch, eps[0])
+        _check_sizes(largest, batch, eps[-1])
         free = free or bool((largest.high > largest.low).any())
         share = smallest.size(_rounding(batch.x, smallest)) / smallest.eps.flatten()
         if float(share.amax()) > coarsest:
@@ -40,7 +40,7 @@ def check_feasible(threat: Threat, task: Task, epsilons: Sequence[float], split:
     if not free:
         raise EcgbenchError("mask and bounds leave no value of any sample to change; expected a mask with some True.")
     if coarsest > ROUNDING:
-        raise EcgbenchError(_too_fine(samples[worst : worst + 1], epsilons[0], coarsest))
+        raise EcgbenchError(_too_fine(samples[worst : worst + 1], eps[0], coarsest))
 
 
 def _nobody(threat: Threat, n: int, split: Split) -> str:

@@ -119,7 +119,7 @@ def summarize(
     check(outcomes)
     _check_classes(outcomes, len(classes))
     y, weight, n, k = outcomes.y, outcomes.weight, len(outcomes.y), len(classes)
-    grid = [0.0, *outcomes.epsilons.tolist()]
+    grid = [0.0, *outcomes.eps.tolist()]
     predicted = [outcomes.clean, *outcomes.predicted]
     resamples = Resamples.of(outcomes, [y, *predicted, weight], draws, seed)
     drawn = np.stack([resamples.tally(_cell(y, p, k), k * k, weight) for p in predicted])

@@ -31,7 +31,7 @@ class Outcomes:
     unit of eps; NaN where it found none, and for every other attack.
     """
 
-    epsilons: NDArray[np.float64]
+    eps: NDArray[np.float64]
     ids: NDArray[np.int64]
     y: NDArray[np.integer]
     group: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Outcomes:
         """Predictions (n,) at `eps`, 0 meaning clean. Raises KeyError for an eps that was not run."""
         if eps == 0:
             return self.clean
-        found = np.flatnonzero(self.epsilons == eps)
+        found = np.flatnonzero(self.eps == eps)
         if not len(found):
             raise KeyError(eps)
         return np.asarray(self.predicted[found[0]])
@@ -67,7 +67,7 @@ class Outcomes:
     def smallest(self) -> NDArray[np.float64]:
         """The smallest eps of the grid at which each sample is wrong: (n,), 0 if wrong when clean, inf if never."""
         wrong = self.predicted != self.y
-        first = np.where(wrong.any(0), self.epsilons[wrong.argmax(0)], np.inf) if len(wrong) else np.inf
+        first = np.where(wrong.any(0), self.eps[wrong.argmax(0)], np.inf) if len(wrong) else np.inf
         return np.where(self.correct, first, 0.0)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -81,8 +81,8 @@ class Outcomes:
         if set(arrays) != names:
             raise StoreError(f"outcomes hold {sorted(arrays)}; expected {sorted(names)}.")
         made = cls(**arrays)  # type: ignore[arg-type]
-        n, e, w = made.y.size, made.epsilons.size, made.threshold.size
-        shapes = {"epsilons": (e,), "threshold": (w,), "logits": (1 + e, n, w)} | dict.fromkeys(_PER_EPS, (e, n))
+        n, e, w = made.y.size, made.eps.size, made.threshold.size
+        shapes = {"eps": (e,), "threshold": (w,), "logits": (1 + e, n, w)} | dict.fromkeys(_PER_EPS, (e, n))
         for name, kinds in _KINDS.items():
             value, want = arrays[name], shapes.get(name, (n,))
             if value.shape != want or value.dtype not in kinds or (kinds == _LABEL and value.dtype != made.y.dtype):
@@ -100,7 +100,7 @@ class Outcomes:
 _PER_EPS = {"predicted", "adversarial", "size", "l0", "l1", "by", "forwards", "gradients"}
 _LABEL = (np.dtype(np.int16), np.dtype(np.int64))
 _KINDS: dict[str, tuple[np.dtype[Any], ...]] = {
-    "epsilons": (np.dtype(np.float64),),
+    "eps": (np.dtype(np.float64),),
     "ids": (np.dtype(np.int64),),
     "y": _LABEL,
     "group": (np.dtype(np.int64),),

@@ -74,7 +74,7 @@ def find_perturbations(sweep: Sweep, outcomes: Outcomes, headline: float, n: int
     `outcomes` are the sweep's own: a sample that was adversarial at a smaller eps is attacked at that one. Raises
     ContractError where a perturbation breaks the threat.
     """
-    test, deciding = sweep.samples, _deciding(sweep, outcomes, sweep.epsilons.index(headline))
+    test, deciding = sweep.samples, _deciding(sweep, outcomes, sweep.eps.index(headline))
     by_id = test.ids.argsort(stable=True)
     rows = by_id[deciding[by_id] >= 0][:n]
     batch, at = test[rows], deciding[rows]
@@ -108,9 +108,9 @@ def _deciding(sweep: Sweep, outcomes: Outcomes, headline: int) -> Tensor:
 def _attacked(sweep: Sweep, rows: Tensor, position: int) -> Tensor:
     """What the attack makes of these rows, as in the sweep at this position of the grid: (n, *shape)."""
     batch = sweep.samples[rows].to(sweep.device)
-    delta = sweep.perturb(batch, sweep.epsilons[-1 if sweep.attack.minimal else position]).delta
+    delta = sweep.perturb(batch, sweep.eps[-1 if sweep.attack.minimal else position]).delta
     if sweep.attack.minimal:
-        delta = sweep.threat.ball(batch, sweep.epsilons[position], sweep.task.bounds).project(delta)
+        delta = sweep.threat.ball(batch, sweep.eps[position], sweep.task.bounds).project(delta)
     return delta
 
 

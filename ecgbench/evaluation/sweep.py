@@ -67,7 +67,7 @@ LARGEST = 65504.0  # that float16 holds
 
 @dataclass(frozen=True)
 class Sweep:
-    """All that one sweep is made of; `run` does it. `epsilons` ascend, in the unit of the threat.
+    """All that one sweep is made of; `run` does it. `eps` ascend, in the unit of the threat.
 
     `surrogate` is the second victim of an attack that asked for one. `labels` are further copies, in memory, of the
     labels of the attacked split. The attack is lent copies of everything; what it returns is judged on `task` and
@@ -78,7 +78,7 @@ class Sweep:
     victim: Victim
     task: Task
     threat: Threat
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     rng: RandomStream
     protocol: Protocol = STANDARD
     surrogate: Victim | None = None
@@ -114,18 +114,18 @@ class Sweep:
         Raises EcgbenchError for a grid or threat that cannot be, ContractError where a perturbation breaks
         the threat or a prediction is not finite.
         """
-        check_grid(self.epsilons)
-        check_feasible(self.threat, self.task, self.epsilons, self.protocol.split)
+        check_grid(self.eps)
+        check_feasible(self.threat, self.task, self.eps, self.protocol.split)
         clean, logits = self._clean(self.samples)
         goal = self.threat.goal(self.samples.y, self.task.outputs)
         right = clean == self.samples.y
         open_rows = goal.eligible & right if self.protocol.clean_wrong == "wrong" else goal.eligible
-        table = _Table.resumed(checkpoint.load()) or _Table.begun(clean, logits, len(self.epsilons))
+        table = _Table.resumed(checkpoint.load()) or _Table.begun(clean, logits, len(self.eps))
         if self.attack.minimal:
-            self._visit(table, len(self.epsilons) - 1, open_rows, checkpoint)
+            self._visit(table, len(self.eps) - 1, open_rows, checkpoint)
             table.carry_all()
         else:
-            for position in range(table.position, len(self.epsilons)):
+            for position in range(table.position, len(self.eps)):
                 remaining = open_rows
                 if position and self.protocol.sweep == "growing":
                     remaining = open_rows & ~table.adversarial[position - 1]
@@ -142,7 +142,7 @@ class Sweep:
             table.position, table.chunk = position, number
             checkpoint.save(table.state())
             done = min(len(rows), number * len(pieces[0]))
-            checkpoint.report(SweepProgress(self.epsilons[position], position, len(self.epsilons), done, len(rows)))
+            checkpoint.report(SweepProgress(self.eps[position], position, len(self.eps), done, len(rows)))
         self._check_victims()
         table.position, table.chunk = position + 1, 0
 
@@ -199,7 +199,7 @@ class Sweep:
 
     def _attack(self, table: _Table, position: int, rows: Tensor) -> None:
         batch = self.samples[rows].to(self.device)
-        answer = self.perturb(batch, self.epsilons[position])
+        answer = self.perturb(batch, self.eps[position])
         table.note(position, rows, answer.trial)
         ball, delta = answer.ball, answer.delta
         del answer  # with its trial, whose goal holds the labels
@@ -207,7 +207,7 @@ class Sweep:
             self._judge(table, position, rows, batch, ball, delta)
             return
         for place in range(position + 1):
-            ball = self.threat.ball(batch, self.epsilons[place], self.task.bounds)
+            ball = self.threat.ball(batch, self.eps[place], self.task.bounds)
             self._judge(table, place, rows, batch, ball, ball.project(delta))
         found = table.adversarial[position, rows]
         table.distance[rows] = torch.where(found, table.size[position, rows], torch.nan)
@@ -216,10 +216,10 @@ class Sweep:
         """The host's own verdict on `delta`, which lies in the ball of this eps."""
         goal = self.threat.goal(batch.y, self.task.outputs)
         predicted, logits = self.predicted(batch, batch.x + delta, "verdict", goal)
-        one = self.epsilons[position] / ball.eps.flatten()
+        one = self.eps[position] / ball.eps.flatten()
         table.predicted[position, rows] = predicted.cpu()
         table.adversarial[position, rows] = goal.met(predicted).cpu()
-        table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.epsilons[position]).cpu()
+        table.size[position, rows] = (ball.size(delta) / ball.eps.flatten() * self.eps[position]).cpu()
         table.l0[position, rows] = delta.flatten(1).count_nonzero(1).cpu()
         table.l1[position, rows] = (ball.in_unit(delta).flatten(1).abs().sum(1) * one).cpu()
         table.logits[position, rows] = logits.cpu()
@@ -258,7 +258,7 @@ class Sweep:
         test, codes = self.samples, self.task.outputs.codes
         group = torch.full_like(test.ids, -1) if test.group is None else test.group
         return Outcomes(
-            epsilons=np.array(self.epsilons, dtype=np.float64),
+            eps=np.array(self.eps, dtype=np.float64),
             ids=test.ids.numpy(),
             y=labels(test.y.numpy(), codes),
             group=group.numpy(),
@@ -288,13 +288,13 @@ class Answer:
     delta: Tensor
 
 
-def check_grid(epsilons: tuple[float, ...]) -> None:
+def check_grid(grid: tuple[float, ...]) -> None:
     """Raises EcgbenchError unless the sizes are finite, above 0 and ascending, each once."""
-    for eps in epsilons:
+    for eps in grid:
         if not 0 < eps <= torch.finfo(torch.float32).max:
             raise EcgbenchError(f"eps {eps!r} given; expected a finite number above 0.")
-    if not epsilons or list(epsilons) != sorted(set(epsilons)):
-        raise EcgbenchError(f"eps grid {list(epsilons)} given; expected ascending values, each once.")
+    if not grid or list(grid) != sorted(set(grid)):
+        raise EcgbenchError(f"eps grid {list(grid)} given; expected ascending values, each once.")
 
 
 def measure(attack: Attack, ball: Ball, delta: Tensor, batch: Batch) -> None:

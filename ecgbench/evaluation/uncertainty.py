@@ -144,9 +144,9 @@ def totals(cell: NDArray[np.int64], weight: NDArray[Any], cells: int) -> NDArray
 
 def check(outcomes: Outcomes) -> None:
     """Raises EcgbenchError where nothing can be resampled: no sample, no eps, a bad weight, groups for some only."""
-    if not len(outcomes.y) or not len(outcomes.epsilons):
+    if not len(outcomes.y) or not len(outcomes.eps):
         raise EcgbenchError(
-            f"outcomes of {len(outcomes.y)} samples at {len(outcomes.epsilons)} eps given; expected some of both."
+            f"outcomes of {len(outcomes.y)} samples at {len(outcomes.eps)} eps given; expected some of both."
         )
     if not (np.isfinite(outcomes.weight) & (outcomes.weight > 0)).all():
         raise EcgbenchError("a sample has a weight that is not above 0; expected finite positive weights.")
@@ -177,7 +177,7 @@ def _at(outcomes: Outcomes, eps: float) -> NDArray[np.integer]:
     try:
         return outcomes.at(eps)
     except KeyError:
-        known = ", ".join(f"{one:g}" for one in outcomes.epsilons)
+        known = ", ".join(f"{one:g}" for one in outcomes.eps)
         raise EcgbenchError(f"eps {eps:g} was not run; expected 0 or one of {known}.") from None
 
 

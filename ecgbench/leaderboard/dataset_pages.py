@@ -82,9 +82,9 @@ def marks(one: RankedVictim, names: Names) -> Text:
 
 
 def _over_eps(part: Section, names: Names) -> Table:
-    head = ("victim, robust accuracy at eps", "clean", *(number(eps) for eps in part.epsilons))
+    head = ("victim, robust accuracy at eps", "clean", *(number(eps) for eps in part.eps))
     rows = tuple(
-        (names.victim(part, one), mean(one.clean), *(mean(one.robust.get(eps)) for eps in part.epsilons))
+        (names.victim(part, one), mean(one.clean), *(mean(one.robust.get(eps)) for eps in part.eps))
         for one in part.victims
         if one.status == "ok"
     )

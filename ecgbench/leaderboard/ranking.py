@@ -109,31 +109,31 @@ def clean_flags(row: Published) -> frozenset[str]:
     return frozenset(check.code for check in verdict(row.outcomes) if check.raised)
 
 
-def worst_case(runs: Sequence[tuple[str, Outcomes]], epsilons: Sequence[float]) -> Outcomes:
+def worst_case(runs: Sequence[tuple[str, Outcomes]], grid: Sequence[float]) -> Outcomes:
     """Runs of several attacks on one victim as one: at each eps a sample is wrong if any run at that eps makes it so.
 
-    `runs` are attacks and outcomes on the same samples in the same order, at least one at each of `epsilons`.
+    `runs` are attacks and outcomes on the same samples in the same order, at least one at each of `grid`.
     What is known of a sample is taken from the first run that makes it wrong; `by` and `components` name it.
     The clean prediction is the worst over all runs, too. Logits are of single runs, so there are none.
     """
     first = runs[0][1]
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
-    for eps in epsilons:
-        members = [(at, run) for at, (_, run) in enumerate(runs) if eps in run.epsilons]
+    for eps in grid:
+        members = [(at, run) for at, (_, run) in enumerate(runs) if eps in run.eps]
         taken = _first_wrong([run.at(eps) for _, run in members], first.y)
         for name in set(_COLUMNS) - {"by"}:
-            columns[name].append(_taken([getattr(run, name)[run.epsilons == eps][0] for _, run in members], taken))
+            columns[name].append(_taken([getattr(run, name)[run.eps == eps][0] for _, run in members], taken))
         columns["by"].append(np.asarray([at for at, _ in members], np.int8)[taken])
     clean = [run.clean for _, run in runs]
     return replace(
         first,
-        epsilons=np.asarray(epsilons, np.float64),
+        eps=np.asarray(grid, np.float64),
         clean=_taken(clean, _first_wrong(clean, first.y)),
         distance=np.full(len(first.y), np.nan, np.float32),
-        logits=np.zeros((1 + len(epsilons), len(first.y), 0), np.float16),
+        logits=np.zeros((1 + len(grid), len(first.y), 0), np.float16),
         threshold=np.zeros(0),
         components=np.asarray([attack for attack, _ in runs], np.str_),
-        **{name: np.reshape(column, (len(epsilons), len(first.y))) for name, column in columns.items()},
+        **{name: np.reshape(column, (len(grid), len(first.y))) for name, column in columns.items()},
     )
 
 
@@ -159,7 +159,7 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
     """One victim, not yet ranked."""
     record = rows[0].record
     scored = [row for row in rows if row.record.status == "ok"]
-    grid = sorted({headline, *(eps for row in scored for eps in row.record.epsilons)})
+    grid = sorted({headline, *(eps for row in scored for eps in row.record.eps)})
     by_seed = {seed: runs for seed, runs in sorted(grouped(scored, lambda r: r.seed).items())}
     complete = {eps: _complete(by_seed, eps) for eps in grid}
     scores = {seed: _scores(runs, [eps for eps in grid if seed in complete[eps]]) for seed, runs in by_seed.items()}
@@ -200,18 +200,18 @@ def _order(ranked: RankedVictim) -> tuple[object, ...]:
 
 def _complete(by_seed: Mapping[int, Sequence[Published]], eps: float) -> list[int]:
     """Seeds in which every attack ran that ran at this eps in any seed."""
-    ran = {seed: {row.record.attack for row in runs if eps in row.record.epsilons} for seed, runs in by_seed.items()}
+    ran = {seed: {row.record.attack for row in runs if eps in row.record.eps} for seed, runs in by_seed.items()}
     every = set().union(*ran.values())
     return [seed for seed, attacks in ran.items() if attacks and attacks == every]
 
 
-def _scores(runs: Sequence[Published], epsilons: Sequence[float]) -> dict[float, Score]:
+def _scores(runs: Sequence[Published], grid: Sequence[float]) -> dict[float, Score]:
     """The worst case over the runs of one seed, by eps, 0 being clean."""
     if len(runs) == 1:
         return {score.eps: score for score in runs[0].record.scores}
     record = runs[0].record
     merged = worst_case(
-        [(row.record.attack, row.outcomes) for row in runs if row.outcomes is not None], epsilons or record.epsilons
+        [(row.record.attack, row.outcomes) for row in runs if row.outcomes is not None], grid or record.eps
     )
     summary = summarize(merged, record.classes, skip_unpredicted=record.skip_unpredicted)
     return {score.eps: score for score in summary.scores}

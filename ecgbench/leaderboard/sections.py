@@ -21,7 +21,7 @@ class Section:
     threat: str
     protocol: str
     headline: float
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     rows: tuple[Published, ...]
     victims: tuple[RankedVictim, ...]
 
@@ -53,13 +53,13 @@ def _section(rows: Sequence[Published]) -> Section:
     rows = sorted(rows, key=_row_order)
     scored = [row for row in rows if row.record.status == "ok"]
     _check_alike(scored)
-    grid = sorted({any_record.headline, *(eps for row in scored for eps in row.record.epsilons)})
+    grid = sorted({any_record.headline, *(eps for row in scored for eps in row.record.eps)})
     return Section(
         dataset=any_record.dataset,
         threat=any_record.threat,
         protocol=any_record.protocol,
         headline=any_record.headline,
-        epsilons=tuple(grid),
+        eps=tuple(grid),
         rows=tuple(rows),
         victims=rank_victims(rows, any_record.headline),
     )
@@ -85,8 +85,8 @@ def _row_order(row: Published) -> tuple[object, ...]:
 def _check_alike(scored: Sequence[Published]) -> None:
     """Raises StoreError where rows with scores cannot be compared."""
     for row in scored:
-        ran = [0.0] if row.outcomes is None else [0.0, *row.outcomes.epsilons]
-        if not ran == [0.0, *row.record.epsilons] == [score.eps for score in row.record.scores]:
+        ran = [0.0] if row.outcomes is None else [0.0, *row.outcomes.eps]
+        if not ran == [0.0, *row.record.eps] == [score.eps for score in row.record.scores]:
             raise StoreError(f"{row.path.as_posix()} has scores without outcomes at the same eps; verify it.")
     _agree(scored, _TERMS)
     for same_limit in grouped(scored, lambda r: r.limit).values():

@@ -52,10 +52,8 @@ def _table(table: PublishedTable) -> Iterator[Block]:
         if found.compared
     ]
     yield Paragraph(sentence("; ".join([*table.remarks, *near])))
-    rows = tuple(
-        (table.label(name), *(_beside(row.get(eps)) for eps in table.epsilons)) for name, row in table.rows.items()
-    )
-    yield Table(("eps", *(number(eps) for eps in table.epsilons)), rows)
+    rows = tuple((table.label(name), *(_beside(row.get(eps)) for eps in table.eps)) for name, row in table.rows.items())
+    yield Table(("eps", *(number(eps) for eps in table.eps)), rows)
 
 
 def _beside(pair: Pair | None) -> str:

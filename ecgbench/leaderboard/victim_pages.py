@@ -49,31 +49,31 @@ def _section(part: Section, victim: RankedVictim, names: Names) -> Iterator[Bloc
 
 def _worst_case(part: Section, victim: RankedVictim) -> Table:
     clean = "clean", spread(victim.clean), span(victim.intervals.get(0.0))
-    others = ((number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.epsilons)
+    others = ((number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.eps)
     rows = (clean, *others)
     return Table(("eps", "worst case over attacks", "95 %"), rows, frozenset({1}))
 
 
 def _attacks(part: Section, victim: RankedVictim, names: Names) -> Table:
     """Three lines a row: ACC, PREC and F1."""
-    head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.epsilons), "marks", "record, weights")
+    head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.eps), "marks", "record, weights")
     rows: list[tuple[Text, ...]] = []
     for row in part.rows:
         record = row.record
         if (record.model, record.defense, record.limit) == (victim.model, victim.defense, victim.limit):
             rows += _attack(record, part, names)
-    return Table(head, tuple(rows), frozenset(range(3, 4 + len(part.epsilons))))
+    return Table(head, tuple(rows), frozenset(range(3, 4 + len(part.eps))))
 
 
 def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text, ...]]:
     leads = Link(record.key[:12], f"{RESULTS}/{place(record).as_posix()}")
-    name, empty = names.attacks[record.attack], [""] * len(part.epsilons)
+    name, empty = names.attacks[record.attack], [""] * len(part.eps)
     if record.status != "ok":
         reason = f"{record.status}: {(record.error or 'no reason is known')[:REASON]}"
         yield name, str(record.seed), reason, MISSING, *empty, "", leads
         return
     for metric in ("acc", "prec", "f1"):
-        scores = (record.score(eps) for eps in (0.0, *part.epsilons))
+        scores = (record.score(eps) for eps in (0.0, *part.eps))
         values = [figure(None if score is None else getattr(score, metric)) for score in scores]
         about = (name, str(record.seed), _marks(record), leads) if metric == "acc" else ("", "", "", "")
         last = _weights(record) if metric == "prec" else about[3]

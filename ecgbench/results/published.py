@@ -43,7 +43,7 @@ def outcomes_path(path: Path) -> Path:
 def cell(record: Record) -> tuple[object, ...]:
     """What was run, whatever key it got."""
     names = (record.dataset, record.model, record.defense, record.attack, record.threat, record.protocol)
-    return (*names, record.epsilons, record.seed, record.limit)
+    return (*names, record.eps, record.seed, record.limit)
 
 
 def publish(record: Record, outcomes: Outcomes | None, folder: Path) -> Path:

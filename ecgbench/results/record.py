@@ -16,7 +16,7 @@ from ecgbench.core.interfaces import Determinism
 from ecgbench.evaluation.metrics import Curve, Score
 from ecgbench.evaluation.uncertainty import Uncertainty
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Cost(Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class Record(Struct, frozen=True, kw_only=True):
     raised or not. A record whose `status` is not "ok" has an `error` and no scores.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     status: Literal["ok", "failed", "skipped"]
     key: str
     dataset: str
@@ -71,7 +71,7 @@ class Record(Struct, frozen=True, kw_only=True):
     protocol: str
     seed: int
     limit: int | None
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     headline: float
     n: int = 0
     groups: int | None = None

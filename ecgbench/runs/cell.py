@@ -36,11 +36,11 @@ class VictimSpec:
 
 @dataclass(frozen=True)
 class AttackSetup:
-    """How a victim is attacked, and what is looked at afterwards; `headline` is the one of `epsilons` that decides."""
+    """How a victim is attacked, and what is looked at afterwards; `headline` is the one of `eps` that decides."""
 
     attack: Attack
     threat: Threat
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     headline: float
     protocol: Protocol = STANDARD
     seed: int = 0
@@ -61,7 +61,7 @@ class Cell:
     defense: Defense
     attack: Attack
     threat: Threat
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     protocol: Protocol = STANDARD
     seed: int = 0
     limit: int | None = None
@@ -87,9 +87,9 @@ class Cell:
         """
         defaults = self.dataset.defaults
         if not self.threat.comparable(defaults.threat):
-            return self.epsilons[len(self.epsilons) // 2]
-        smaller = [eps for eps in self.epsilons if eps <= defaults.headline]
-        return smaller[-1] if smaller else self.epsilons[0]
+            return self.eps[len(self.eps) // 2]
+        smaller = [eps for eps in self.eps if eps <= defaults.headline]
+        return smaller[-1] if smaller else self.eps[0]
 
     @property
     def setup(self) -> AttackSetup:
@@ -97,7 +97,7 @@ class Cell:
         return AttackSetup(
             attack=self.attack,
             threat=self.threat,
-            epsilons=self.epsilons,
+            eps=self.eps,
             headline=self.headline,
             protocol=self.protocol,
             seed=self.seed,
@@ -159,7 +159,7 @@ def outcomes_identity(
         "weights": {role: one.weights for role, one in attacked.items()},
         "attack": attack,
         "threat": identity(setup.threat),
-        "epsilons": [repr(eps) for eps in setup.epsilons],
+        "eps": [repr(eps) for eps in setup.eps],
         "protocol": identity(setup.protocol),
         "limit": setup.limit,
         "sources": code_digests(setup.attack, extra=("ecgbench.evaluation.sweep",)),

@@ -93,7 +93,7 @@ class CellContext(Context):
                 victim=trained.victim,
                 task=self.task,
                 threat=cell.threat,
-                epsilons=cell.epsilons,
+                eps=cell.eps,
                 rng=stream("attack", cell.seed),
                 protocol=cell.protocol,
                 surrogate=None if cell.surrogate is None else self.victims.get(cell.surrogate).victim,

@@ -61,7 +61,7 @@ def _recorded(runner: Runner, key: str) -> Cell:
     record = msgspec.json.decode(files["record.json"], type=Record)
     job = CellJob(
         **{kind: getattr(record, kind) for kind in AXES},
-        epsilons=record.epsilons,
+        eps=record.eps,
         seed=record.seed,
         limit=record.limit,
         audit=record.audited,

@@ -56,7 +56,7 @@ class CellJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     attack: str
     threat: str
     protocol: str
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     seed: Count
     limit: Annotated[int, Meta(ge=1)] | None = None
     audit: bool = False
@@ -68,7 +68,7 @@ class CellJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """Raises EcgbenchError for a value that no selector can write."""
         return cls(
             **{kind: catalog.canonical(kind, getattr(cell, kind)) for kind in AXES},
-            epsilons=cell.epsilons,
+            eps=cell.eps,
             seed=cell.seed,
             limit=cell.limit,
             audit=cell.audit,
@@ -78,10 +78,10 @@ class CellJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def cell(self, catalog: Catalog) -> Cell:
         """The cell by the plugins of `catalog`. Raises EcgbenchError for a selector or size that cannot be."""
-        check_grid(self.epsilons)
+        check_grid(self.eps)
         return Cell(
             **{kind: catalog.resolve(kind, getattr(self, kind)) for kind in AXES},
-            epsilons=self.epsilons,
+            eps=self.eps,
             seed=self.seed,
             limit=self.limit,
             audit=self.audit,

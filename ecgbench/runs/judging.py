@@ -49,19 +49,19 @@ class EvaluationRequest:
         threat: Threat | str,
         attack: Attack | str,
         protocol: Protocol | str,
-        epsilons: float | str | Sequence[float | str],
+        eps: float | str | Sequence[float | str],
         headline: float | None,
         seed: int,
         audit: bool,
     ) -> EvaluationRequest:
         """Selectors resolved. Raises EcgbenchError for what cannot be."""
         catalog = discover()
-        sizes, (number,) = parse_eps(several(epsilons)), parse_seeds([str(seed)])
+        sizes, (number,) = parse_eps(several(eps)), parse_seeds([str(seed)])
         if not sizes:
             raise EcgbenchError("no eps is given; expected at least one above 0.")
         decides = sizes[-1] if headline is None else parse_eps([headline])[0]
         if decides not in sizes:
-            raise EcgbenchError(f"headline {decides} is given; expected one of the epsilons {list(sizes)}.")
+            raise EcgbenchError(f"headline {decides} is given; expected one of eps {list(sizes)}.")
         foe: Attack = _value(catalog, "attack", attack, Attack)
         if foe.surrogate is not None:
             raise EcgbenchError(f"{foe!r} needs a second victim, which evaluate has not; expected another attack.")
@@ -71,7 +71,7 @@ class EvaluationRequest:
         setup = AttackSetup(
             attack=foe,
             threat=_value(catalog, "threat", threat, Threat),
-            epsilons=sizes,
+            eps=sizes,
             headline=decides,
             protocol=rules,
             seed=number,
@@ -109,7 +109,7 @@ class UserContext(Context):
                 "protocol": catalog.canonical("protocol", setup.protocol),
             },
             plugins={"attack": _offered_by(catalog, setup.attack)},
-            epsilons=setup.epsilons,
+            eps=setup.eps,
             headline=setup.headline,
             seed=setup.seed,
             determinism=setup.attack.determinism,
@@ -147,7 +147,7 @@ class UserContext(Context):
             victim=victim,
             task=self.task,
             threat=setup.threat,
-            epsilons=setup.epsilons,
+            eps=setup.eps,
             rng=stream("attack", setup.seed),
             protocol=setup.protocol,
             device=str(victim.device),

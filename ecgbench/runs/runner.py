@@ -176,7 +176,7 @@ class Runner:
             record = msgspec.json.decode(kept["record.json"], type=Record)
             self._compare(record)
             return record
-        check_feasible(cell.threat, context.task, cell.epsilons)
+        check_feasible(cell.threat, context.task, cell.eps)
         unfit = context.unfit()
         if unfit is not None:
             return unscored(context.labels, "skipped", unfit)

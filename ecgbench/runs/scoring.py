@@ -54,7 +54,7 @@ class CellLabels:
 
     names: dict[str, str]
     plugins: dict[str, str]
-    epsilons: tuple[float, ...]
+    eps: tuple[float, ...]
     headline: float
     physical: bool = False
     seed: int = 0
@@ -69,7 +69,7 @@ class CellLabels:
         return cls(
             names=names,
             plugins={kind: catalog.provider(kind, getattr(cell, kind)) for kind in KINDS},
-            epsilons=cell.epsilons,
+            eps=cell.eps,
             headline=cell.headline,
             physical=cell.threat.unit != "native",
             seed=cell.seed,
@@ -133,8 +133,8 @@ def _provenance(labels: CellLabels, costs: Costs, identity: Identity, packed: by
 
 def unscored(labels: CellLabels, status: Literal["failed", "skipped"], why: str) -> Record:
     """The record of a cell that gave no score; its key names the cell alone."""
-    sizes = [repr(eps) for eps in labels.epsilons]
-    key = key_of({**labels.names, "epsilons": sizes, "seed": labels.seed, "limit": labels.limit})
+    sizes = [repr(eps) for eps in labels.eps]
+    key = key_of({**labels.names, "eps": sizes, "seed": labels.seed, "limit": labels.limit})
     return replace(_frame(labels, status, key), error=why)
 
 
@@ -152,7 +152,7 @@ def _frame(labels: CellLabels, status: Literal["ok", "failed", "skipped"], key: 
         protocol=labels.names["protocol"],
         seed=labels.seed,
         limit=labels.limit,
-        epsilons=labels.epsilons,
+        eps=labels.eps,
         headline=labels.headline,
     )
 

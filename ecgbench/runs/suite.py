@@ -175,7 +175,7 @@ def _unfolded(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
                 defense=catalog.resolve("defense", defense),
                 attack=catalog.resolve("attack", attack),
                 threat=rules,
-                epsilons=grid.eps or data.defaults.epsilons,
+                eps=grid.eps or data.defaults.eps,
                 protocol=catalog.resolve("protocol", grid.protocol),
                 seed=seed,
                 limit=grid.limit,

@@ -82,7 +82,7 @@ class Table:
     rows: Mapping[str, Mapping[float, Pair]]
 
     @property
-    def epsilons(self) -> tuple[float, ...]:
+    def eps(self) -> tuple[float, ...]:
         """Every eps of the table, ascending."""
         return tuple(sorted({eps for row in self.rows.values() for eps in row}))
 

@@ -158,8 +158,8 @@ def defaults(case: DatasetCase) -> str | None:
     """A default threat that fits the task, ascending sizes, and a headline that is one of them."""
     chosen = case.plugin.defaults
     chosen.threat.check(case.task.physical, case.task.classes)
-    check_grid(chosen.epsilons)
-    return None if chosen.headline in chosen.epsilons else f"headline {chosen.headline:g}"
+    check_grid(chosen.eps)
+    return None if chosen.headline in chosen.eps else f"headline {chosen.headline:g}"
 
 
 def ids(case: DatasetCase) -> str | None:

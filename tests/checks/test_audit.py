@@ -44,7 +44,7 @@ def sweep_of(attack: Attack, victim: Victim, task: Task, threat: Threat | None =
 
 def audited(sweep: Sweep, twin: Victim | None = None, outcomes: Outcomes | None = None) -> dict[str, Check]:
     outcomes = outcomes or sweep.run(Checkpoint())
-    return {check.code: check for check in Audit(sweep, outcomes, sweep.epsilons[-1], twin).run()}
+    return {check.code: check for check in Audit(sweep, outcomes, sweep.eps[-1], twin).run()}
 
 
 def raised(sweep: Sweep, twin: Victim | None = None) -> list[str]:

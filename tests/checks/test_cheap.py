@@ -308,7 +308,7 @@ def test_where_nobody_stands_nothing_but_chance_is_raised(alive: str) -> None:
     clean = victim.module(task.test.x).argmax(1)
     y = (clean + 1) % 3 if alive == "nobody-right" else clean
     task = replace(task, bounds=None, test=replace(task.test, y=y))
-    sweep = replace(sweep_of(HONEST, task, victim), epsilons=(20.0,))
+    sweep = replace(sweep_of(HONEST, task, victim), eps=(20.0,))
     assert raised(sweep, 20.0) == (["CHANCE"] if alive == "nobody-right" else [])
 
 

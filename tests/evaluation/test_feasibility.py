@@ -26,9 +26,9 @@ def task(x: Tensor, y: Sequence[int] = (0, 1), bounds: Any = None, **parts: Any)
     return Task("made", ("a", "b", "c"), samples[:0], samples[:0], samples, bounds=bounds, physical="mV")
 
 
-def refusal(threat: Threat, of: Task, *epsilons: float) -> str:
+def refusal(threat: Threat, of: Task, *eps: float) -> str:
     with pytest.raises(EcgbenchError) as caught:
-        check_feasible(threat, of, epsilons or (0.1,))
+        check_feasible(threat, of, eps or (0.1,))
     return str(caught.value)
 
 

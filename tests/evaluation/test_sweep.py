@@ -96,7 +96,7 @@ def test_survivors_are_attacked_at_every_eps_and_sizes_stay_inside() -> None:
     found = random_outcomes()
     standing = (found.clean == found.y) & ~found.adversarial
     assert (found.gradients[standing] == 10).all() and (found.forwards[standing] == 11).all()
-    assert (found.size <= found.epsilons[:, None] * (1 + 1e-5)).all()
+    assert (found.size <= found.eps[:, None] * (1 + 1e-5)).all()
     assert (found.predicted[found.adversarial] != np.tile(found.y, (3, 1))[found.adversarial]).all()
 
 
@@ -347,7 +347,7 @@ def test_a_minimal_attack_runs_once_and_its_table_is_read_from_sizes(norm: Norm)
         clear = np.abs(lead) > 1e-2
         assert clear.mean() > 0.98 and np.array_equal(fallen[clear], lead[clear] > 0)
     assert not found.forwards[:-1].any() and (found.forwards[-1] == 2).all()
-    assert (found.size <= found.epsilons[:, None] * (1 + 1e-5)).all()
+    assert (found.size <= found.eps[:, None] * (1 + 1e-5)).all()
     assert (np.diff(found.adversarial.astype(int), axis=0) >= 0).all()
 
 
@@ -490,7 +490,7 @@ def test_the_host_believes_no_claim_of_an_attack() -> None:
 @pytest.mark.parametrize("grid", [(), (0.1, 0.1), (0.2, 0.1), (0.0, 0.1), (-0.1,), (float("inf"),), (float("nan"),)])
 def test_a_grid_that_cannot_be_is_refused(grid: tuple[float, ...]) -> None:
     with pytest.raises(EcgbenchError, match="expected"):
-        replace(random_sweep(Identity(), 4), epsilons=grid).run(Checkpoint())
+        replace(random_sweep(Identity(), 4), eps=grid).run(Checkpoint())
 
 
 def test_a_threat_that_does_not_fit_the_task_is_refused_before_anything_runs() -> None:

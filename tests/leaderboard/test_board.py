@@ -29,7 +29,7 @@ def small_board():
         row(made_up(["", "5"]), defense="adaptive[attack=pgd[steps=10]]", checks=raised("LOSS")),
         row(made_up(["", ""]), model="cnn", limit=10),
         row(model="resnet"),
-        row(made_up(["0123"], epsilons=(0.1,)), model="linear"),
+        row(made_up(["0123"], eps=(0.1,)), model="linear"),
         row(made_up(["0", "01"], groups=3), dataset="synthetic-beats", synthetic=True, unit="1", notes=()),
         row(made_up(["0", "01"]), protocol="last", skip_unpredicted=True),
     ]
@@ -152,12 +152,12 @@ def test_a_failed_row_is_shown_with_its_reason():
 
 
 def test_an_eps_that_was_not_run_is_a_dash():
-    cells = table([row(made_up(["0"], epsilons=(0.2,)))], "| victim, robust accuracy")
+    cells = table([row(made_up(["0"], eps=(0.2,)))], "| victim, robust accuracy")
     assert cells == [["none", "1.000", "—", "0.900"]]
 
 
 def test_an_eps_is_printed_as_it_was_given():
-    text = render([row(made_up([""] * 3, epsilons=(1e-05, 0.0313725, 100.0)), headline=100.0)])
+    text = render([row(made_up([""] * 3, eps=(1e-05, 0.0313725, 100.0)), headline=100.0)])
     assert "| clean | 0.00001 | 0.0313725 | 100 |" in text and "eps 100 mV" in text
 
 
@@ -172,8 +172,7 @@ def test_names_cannot_break_a_table_or_place_markup():
 
 def test_the_first_page_says_who_is_best_by_how_much_and_how_sure():
     rows = [
-        row(made_up([wrong], n=100, epsilons=(0.1,)), defense=name)
-        for name, wrong in (("good", ""), ("bad", "0123456789"))
+        row(made_up([wrong], n=100, eps=(0.1,)), defense=name) for name, wrong in (("good", ""), ("bad", "0123456789"))
     ]
     text = page(rows, "README.md")
     assert "good keeps 1.000 [0.96, 1.00] of its test samples right at eps 0.1 mV under every attack that ran" in text
@@ -200,7 +199,7 @@ def test_flagged_victims_have_no_rank_interval_and_win_no_verdict():
 
 
 def test_a_victim_with_nothing_left_is_not_called_best():
-    rows = [row(made_up(["0123456789"], n=100, epsilons=(0.1,), clean="")) for _ in range(1)]
+    rows = [row(made_up(["0123456789"], n=100, eps=(0.1,), clean="")) for _ in range(1)]
     broken = [changed_to_wrong(one) for one in rows]
     assert "No victim withstands every attack that ran at eps 0.1 mV" in page(broken, "README.md")
 

@@ -17,7 +17,7 @@ from tests.made_up_rows import made_up
 def outcomes(right: np.ndarray, group: np.ndarray | None = None) -> Outcomes:
     """Samples of one class, right or not at eps 0.1."""
     n = len(right)
-    blank = made_up([""], n=n, epsilons=(0.1,))
+    blank = made_up([""], n=n, eps=(0.1,))
     predicted = np.where(right, blank.y, 1 - blank.y).astype(np.int16)[None]
     return replace(blank, predicted=predicted, group=blank.group if group is None else group)
 

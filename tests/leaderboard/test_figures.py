@@ -159,8 +159,7 @@ def test_seeds_that_were_not_judged_do_not_stand_beside_the_verdict() -> None:
 
 def test_a_seed_with_other_eps_counts_where_it_has_them() -> None:
     ours = (
-        row(made_up(["01", "0123"], epsilons=eps), epsilons=eps, seed=seed)
-        for seed, eps in enumerate([(0.1, 0.2), (0.1, 0.3)])
+        row(made_up(["01", "0123"], eps=eps), eps=eps, seed=seed) for seed, eps in enumerate([(0.1, 0.2), (0.1, 0.3)])
     )
     strict = (row(made_up(["0", "0"]), attack="strict", protocol="parts", seed=seed) for seed in (0, 1))
     (shown,) = judged(*ours, *strict)

@@ -42,7 +42,7 @@ def test_the_interval_belongs_to_the_worst_case():
 
 @given(wrong=st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=1, max_size=4))
 def test_a_worst_case_is_right_where_every_run_is(wrong):
-    blank = made_up([""], n=12, epsilons=(0.1,))
+    blank = made_up([""], n=12, eps=(0.1,))
     runs = [replace(blank, predicted=np.where([w], 1 - blank.y, blank.y).astype(np.int16)) for w in wrong]
     worst = worst_case([(f"attack {at}", run) for at, run in enumerate(runs)], [0.1])
     np.testing.assert_array_equal(worst.predicted[0] != worst.y, np.any(wrong, 0))
@@ -51,7 +51,7 @@ def test_a_worst_case_is_right_where_every_run_is(wrong):
 
 
 def test_a_worst_case_joins_at_each_eps_the_runs_that_have_it():
-    wide, narrow = made_up(["0", "01"], epsilons=(0.1, 0.2)), made_up(["9"], epsilons=(0.1,))
+    wide, narrow = made_up(["0", "01"], eps=(0.1, 0.2)), made_up(["9"], eps=(0.1,))
     standing = only(row(wide, attack="a"), row(narrow, attack="b"))
     assert [standing.robust[eps].mean for eps in (0.1, 0.2)] == [0.8, 0.8]
 

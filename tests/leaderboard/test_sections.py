@@ -33,9 +33,9 @@ def test_made_up_data_and_other_protocols_come_last():
 
 
 def test_the_grid_is_the_union_of_all_grids():
-    rows = row(made_up(["0"], epsilons=(0.1,))), row(made_up(["0", "0"], epsilons=(0.05, 0.1)), model="cnn")
+    rows = row(made_up(["0"], eps=(0.1,))), row(made_up(["0", "0"], eps=(0.05, 0.1)), model="cnn")
     (section,) = sections(rows)
-    assert section.epsilons == (0.05, 0.1)
+    assert section.eps == (0.05, 0.1)
 
 
 def test_rows_stand_unflagged_first_then_by_what_is_shown():

@@ -76,11 +76,11 @@ def changed(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     "spoil",
     [
-        *(dropped(name) for name in ("status", "key", "epsilons", "seed")),
+        *(dropped(name) for name in ("status", "key", "eps", "seed")),
         changed("schema", SCHEMA + 1),
         changed("status", "fine"),
         changed("seed", "0"),
-        changed("epsilons", ["0.1"]),
+        changed("eps", ["0.1"]),
         lambda record: record["scores"][0].pop("acc"),
         lambda record: record["scores"][0].update(acc=None),
         lambda record: record["checks"].append({"code": "NOISE"}),

@@ -82,7 +82,7 @@ def test_the_last_bits_of_another_platform_are_forgiven(path):
         ({"n": 11}, "n is 11; recomputed from the outcomes it is 10."),
         ({"groups": 3}, "groups is 3; recomputed from the outcomes it is null."),
         ({"counts": {"N": 4, "V": 6}}, "counts.N is 4; recomputed from the outcomes it is 5."),
-        ({"epsilons": (0.1, 0.3)}, "epsilons[1] is 0.3; recomputed from the outcomes it is 0.2."),
+        ({"eps": (0.1, 0.3)}, "eps[1] is 0.3; recomputed from the outcomes it is 0.2."),
         ({"scores": ()}, "scores is []; recomputed"),
         ({"curve": None}, "curve is null; recomputed"),
         ({"uncertainty": None}, "uncertainty.draws is 0; expected 1 to 10000."),

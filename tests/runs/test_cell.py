@@ -43,7 +43,7 @@ CELL = Cell(
     defense=Adaptive(attack=PGD(steps=10), threat=Threat("linf")),
     attack=PGD(),
     threat=Threat("linf"),
-    epsilons=(0.01, 0.1),
+    eps=(0.01, 0.1),
 )
 CATALOG = discover()
 
@@ -148,8 +148,8 @@ def test_every_parameter_counts_from_the_stage_on_that_it_is_part_of(part: str, 
     ("change", "stages"),
     [
         ({"seed": 1}, "voc"),
-        ({"epsilons": (0.01, 0.1, 0.2)}, "oc"),
-        ({"epsilons": (0.01, 0.1 + 2**-56)}, "oc"),
+        ({"eps": (0.01, 0.1, 0.2)}, "oc"),
+        ({"eps": (0.01, 0.1 + 2**-56)}, "oc"),
         ({"limit": 100}, "oc"),
         ({"dataset": MitBih()}, "voc"),
         ({"model": LinearClassifier()}, "voc"),

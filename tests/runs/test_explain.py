@@ -172,7 +172,7 @@ def test_the_first_cell_of_all_lacks_everything(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (("--seed", "1"), ["victim", "seed: 1, was 0"]),
-        (("--eps", "0.07"), ["attack", "epsilons: ['0.05', '0.07'], was ['0.05']"]),
+        (("--eps", "0.07"), ["attack", "eps: ['0.05', '0.07'], was ['0.05']"]),
         (("--limit", "9"), ["attack", "limit: 9, was nothing"]),
         (("--threat", "linf[mask=off]"), ["attack", "threat.fields.mask: False, was True"]),
         (("--protocol", "standard[success=last]"), ["attack", "protocol.fields.success: last, was first"]),

@@ -50,7 +50,7 @@ cells = st.builds(
     defense=presets("defense"),
     attack=presets("attack"),
     threat=st.builds(Threat, st.sampled_from(["linf", "l2"]), mask=st.booleans(), bounds=st.booleans()),
-    epsilons=st.sets(sizes, min_size=1, max_size=4).map(lambda found: tuple(sorted(found))),
+    eps=st.sets(sizes, min_size=1, max_size=4).map(lambda found: tuple(sorted(found))),
     protocol=st.builds(
         Protocol,
         st.sampled_from(["first", "last"]),
@@ -96,7 +96,7 @@ def test_a_job_is_words_that_a_person_can_write() -> None:
         "attack": "fgsm",
         "threat": "linf",
         "protocol": "standard",
-        "epsilons": [0.05],
+        "eps": [0.05],
         "seed": 0,
         "limit": None,
         "audit": False,
@@ -132,7 +132,7 @@ WORDS = json.loads(write_job(CellJob.of(CELL, CATALOG)))
         (json.dumps(WORDS | {"seed": "0"}), "seed"),
         (json.dumps(WORDS | {"limit": 0}), "limit"),
         (json.dumps(WORDS | {"save_perturbations": -1}), "save_perturbations"),
-        (json.dumps(WORDS | {"epsilons": ["0.1"]}), "epsilons"),
+        (json.dumps(WORDS | {"eps": ["0.1"]}), "eps"),
         (json.dumps(WORDS | {"store": "/here"}), "store"),
     ],
 )
@@ -146,9 +146,9 @@ def test_what_is_no_job_is_refused_by_its_field(text: str, fault: str) -> None:
     [
         ({"attack": "fgsn"}, "fgsn"),
         ({"attack": "fgsm["}, "fgsm"),
-        ({"epsilons": []}, "eps grid"),
-        ({"epsilons": [0.2, 0.1]}, "eps grid"),
-        ({"epsilons": [0.0]}, "eps 0.0"),
+        ({"eps": []}, "eps grid"),
+        ({"eps": [0.2, 0.1]}, "eps grid"),
+        ({"eps": [0.0]}, "eps 0.0"),
     ],
 )
 def test_words_that_name_nothing_are_refused(change: dict[str, Any], fault: str) -> None:
@@ -257,9 +257,9 @@ def in_order(found: Any) -> bool:
 
 
 def test_a_victim_is_trained_once_and_before_the_cells_that_attack_it() -> None:
-    found = jobs([CELL, replace(CELL, epsilons=(0.1,)), CELL], CATALOG)
+    found = jobs([CELL, replace(CELL, eps=(0.1,)), CELL], CATALOG)
     victim = VictimJob.of(CELL.victim, CATALOG)
-    assert list(found) == [victim, *(CellJob.of(cell, CATALOG) for cell in (CELL, replace(CELL, epsilons=(0.1,))))]
+    assert list(found) == [victim, *(CellJob.of(cell, CATALOG) for cell in (CELL, replace(CELL, eps=(0.1,))))]
     assert list(found.values()) == [(), (victim,), (victim,)]
 
 

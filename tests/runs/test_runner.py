@@ -248,7 +248,7 @@ def test_seeds_train_and_attack_apart(home: Home, log: list[str]) -> None:
 
 
 def test_attacks_threats_and_sizes_share_one_victim(home: Home, log: list[str]) -> None:
-    for cell in (CELL, replace(CELL, attack=Borrowed(teacher=Logged())), replace(CELL, epsilons=(0.1,))):
+    for cell in (CELL, replace(CELL, attack=Borrowed(teacher=Logged())), replace(CELL, eps=(0.1,))):
         assert home.run(cell).status == "ok"
     assert log.count("fit logged") == 1
 
@@ -256,7 +256,7 @@ def test_attacks_threats_and_sizes_share_one_victim(home: Home, log: list[str]) 
 def test_cells_of_one_bench_share_its_task(home: Home, log: list[str]) -> None:
     runner = home.bench()
     for eps in (0.1, 0.2):
-        runner.execute(replace(CELL, epsilons=(eps,)))
+        runner.execute(replace(CELL, eps=(eps,)))
     assert log.count("load") == 1
 
 
@@ -325,7 +325,7 @@ def test_a_damaged_result_is_said_and_made_again(
 
 
 def test_retrain_makes_every_stage_again_once(home: Home, log: list[str]) -> None:
-    first, other = CELL, replace(CELL, epsilons=(0.1,))
+    first, other = CELL, replace(CELL, eps=(0.1,))
     records = [home.run(cell) for cell in (first, other)]
     log.clear()
     runner = home.bench(retrain=True)

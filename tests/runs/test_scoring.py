@@ -30,7 +30,7 @@ CELL = Cell(
     defense=CATALOG.resolve("defense", "none"),
     attack=CATALOG.resolve("attack", "pgd[steps=20, rel_step=1/4]"),
     threat=Threat("linf"),
-    epsilons=(0.1, 0.2),
+    eps=(0.1, 0.2),
     seed=3,
 )
 EMPTY = Samples.of(torch.zeros(0, 1, 4), torch.zeros(0, dtype=torch.int64))
@@ -44,20 +44,20 @@ def scored(outcomes: Outcomes, **changes: Any) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("epsilons", "decides"),
+    ("eps", "decides"),
     [((0.01, 0.03, 0.1), 0.03), ((0.01, 0.02, 0.1), 0.02), ((0.05, 0.1), 0.05), ((0.03,), 0.03)],
 )
 def test_the_headline_is_the_datasets_own_else_the_nearest_smaller_else_the_first(
-    epsilons: tuple[float, ...], decides: float
+    eps: tuple[float, ...], decides: float
 ) -> None:
     assert CELL.dataset.defaults.headline == 0.03
-    assert replace(CELL, epsilons=epsilons).headline == decides
+    assert replace(CELL, eps=eps).headline == decides
 
 
 @pytest.mark.parametrize("threat", [Threat("l2"), Threat("linf", unit="mV")])
 def test_under_a_threat_of_another_norm_or_unit_it_is_the_middle_of_the_grid(threat: Threat) -> None:
-    assert replace(CELL, threat=threat, epsilons=(0.01, 0.03, 0.1)).headline == 0.03
-    assert replace(CELL, threat=threat, epsilons=(0.1, 0.3, 1.0)).headline == 0.3
+    assert replace(CELL, threat=threat, eps=(0.01, 0.03, 0.1)).headline == 0.03
+    assert replace(CELL, threat=threat, eps=(0.1, 0.3, 1.0)).headline == 0.3
 
 
 def test_a_record_names_its_cell_by_canonical_selectors_and_who_offers_them() -> None:
@@ -118,10 +118,10 @@ def test_a_cell_without_scores_says_why_and_claims_nothing(status: Literal["fail
     record = unscored(CellLabels.of(CELL, CATALOG), status, "it broke.")
     assert (record.status, record.error, record.scores, record.n) == (status, "it broke.", (), 0)
     assert record.provenance is None and record.curve is None and record.uncertainty is None
-    assert record.attack == "pgd20" and record.epsilons == (0.1, 0.2)
+    assert record.attack == "pgd20" and record.eps == (0.1, 0.2)
 
 
 def test_cells_without_scores_have_keys_of_their_own() -> None:
-    cells = [CELL, replace(CELL, seed=4), replace(CELL, limit=5), replace(CELL, epsilons=(0.1,))]
+    cells = [CELL, replace(CELL, seed=4), replace(CELL, limit=5), replace(CELL, eps=(0.1,))]
     keys = {unscored(CellLabels.of(cell, CATALOG), "failed", why).key for cell in cells for why in ("one", "other")}
     assert len(keys) == len(cells)

@@ -112,7 +112,7 @@ class Here(Context):
     @contextmanager
     def at_work(self) -> Iterator[tuple[Sweep, Trained]]:
         victim = self.twin()
-        sweep = Sweep(FGSM(), victim, self.task, SETUP.threat, SETUP.epsilons, stream("attack", 0))
+        sweep = Sweep(FGSM(), victim, self.task, SETUP.threat, SETUP.eps, stream("attack", 0))
         yield sweep, Trained(victim, 1.5, None)
 
     def twin(self) -> Victim:
@@ -160,7 +160,7 @@ def test_an_untrained_victim_is_missing_where_something_needs_it() -> None:
 def test_the_verdict_on_a_users_model_is_a_record_of_the_same_shape(tmp_path: Path) -> None:
     ours = Runner(CATALOG, DataRoot(None), Store(tmp_path / "store")).execute(CELL)
     x, y = torch.rand(30, 1, 4), torch.arange(30) % 2
-    theirs = api.evaluate(Sequential(Flatten(), Linear(4, 2)), x, y, epsilons=[0.05], attack="fgsm")
+    theirs = api.evaluate(Sequential(Flatten(), Linear(4, 2)), x, y, eps=[0.05], attack="fgsm")
     assert ours.provenance is not None and theirs.provenance is not None
     assert set(theirs.provenance.identity) == set(ours.provenance.identity)
     assert theirs.provenance.identity["attack"] == ours.provenance.identity["attack"]

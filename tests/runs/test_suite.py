@@ -54,7 +54,7 @@ def test_a_suite_is_its_grids_unfolded_in_order(tmp_path: Path) -> None:
     ]
     assert names == [*grid, ("mlp", "fgsm", 0)]
     first = found[0]
-    assert first.threat == Threat("l2", mask=False) and first.epsilons == (8 / 255, 0.5)
+    assert first.threat == Threat("l2", mask=False) and first.eps == (8 / 255, 0.5)
     assert first.limit == 50 and first.protocol == Protocol(success="last")
     assert CATALOG.canonical("dataset", first.dataset) == "synthetic-beats[beats=200]"
 
@@ -63,7 +63,7 @@ def test_what_a_grid_leaves_out_is_the_models_dataset_and_the_datasets_defaults(
     (cell,) = unfold((Grid(model=("mlp",), attack=("fgsm",)),), CATALOG)
     dataset = CATALOG.resolve("dataset", CATALOG.resolve("model", "mlp").default_dataset)
     assert cell.dataset == dataset and cell.defense == CATALOG.resolve("defense", "none")
-    assert (cell.threat, cell.epsilons) == (dataset.defaults.threat, dataset.defaults.epsilons)
+    assert (cell.threat, cell.eps) == (dataset.defaults.threat, dataset.defaults.eps)
     assert (cell.seed, cell.limit, cell.protocol) == (0, None, Protocol())
 
 
@@ -80,7 +80,7 @@ def test_sizes_are_asked_for_where_the_datasets_own_are_in_another_norm_or_unit(
     with pytest.raises(EcgbenchError, match="is given without eps"):
         unfold((Grid(model=("mlp",), attack=("fgsm",), threat=(threat,)),), CATALOG)
     (cell,) = unfold((Grid(model=("mlp",), attack=("fgsm",), threat=(threat,), eps=(0.5,)),), CATALOG)
-    assert cell.epsilons == (0.5,)
+    assert cell.eps == (0.5,)
 
 
 def test_a_wrong_selector_of_any_cell_is_an_error_before_any_runs() -> None:

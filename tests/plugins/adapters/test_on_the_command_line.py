@@ -59,7 +59,7 @@ def test_the_record_of_an_own_attack_names_no_library(tmp_path: Path) -> None:
 def test_evaluate_says_the_same() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 3))
     x, y = torch.rand(12, 1, 24), torch.arange(12) % 3
-    found = package.evaluate(module, x, y, epsilons=[0.05], attack="torchattacks.PGD[steps=2]")
+    found = package.evaluate(module, x, y, eps=[0.05], attack="torchattacks.PGD[steps=2]")
     assert found.determinism == "chunk" and found.provenance is not None
     assert found.provenance.versions["torchattacks"] == "3.5.1"
 

@@ -26,17 +26,17 @@ ranges = pytest.mark.parametrize(
 goals = pytest.mark.parametrize("target", [None, "1"], ids=["untargeted", "targeted"])
 
 
-def sweep_of(attack: Attack, problem: Linear, threat: Threat, epsilons: tuple[float, ...]) -> Sweep:
-    return Sweep(attack, problem.victim, problem.task, threat, epsilons, RandomStream((0, "attack")))
+def sweep_of(attack: Attack, problem: Linear, threat: Threat, grid: tuple[float, ...]) -> Sweep:
+    return Sweep(attack, problem.victim, problem.task, threat, grid, RandomStream((0, "attack")))
 
 
 def assert_exact(attack: Attack, problem: Linear, threat: Threat) -> None:
     """At two sizes of the ball, from both sides: exact <= found <= exact + 0.005, and no sample falls that cannot."""
-    epsilons = tuple(size_for(problem, threat, standing) for standing in (0.6, 0.4))
-    outcomes = sweep_of(attack, problem, threat, epsilons).run(Checkpoint())
+    grid = tuple(size_for(problem, threat, standing) for standing in (0.6, 0.4))
+    outcomes = sweep_of(attack, problem, threat, grid).run(Checkpoint())
     attacked = threat.goal(problem.task.test.y, problem.task.outputs).eligible.numpy()
     assert (outcomes.clean == outcomes.y).all()
-    for eps, fallen in zip(epsilons, outcomes.adversarial, strict=True):
+    for eps, fallen in zip(grid, outcomes.adversarial, strict=True):
         lead = reach(problem, threat, eps)[attacked]
         exact, found = (lead <= 0).mean(), (~fallen[attacked]).mean()
         assert 0.2 <= exact <= 0.8

@@ -177,7 +177,7 @@ def test_it_is_as_strong_as_a_gradient_on_a_smooth_victim(norm: Norm) -> None:
 def test_it_sees_past_a_gradient_that_is_hidden() -> None:
     problem = linear_problem(2, (1, 24), n=100)
     stairs = Stairs(problem.victim.module)
-    sweep = dict(victim=Victim(stairs), task=problem.task, threat=Threat("linf"), epsilons=(0.2,), rng=RNG)
+    sweep = dict(victim=Victim(stairs), task=problem.task, threat=Threat("linf"), eps=(0.2,), rng=RNG)
     black = Sweep(SPSA(pairs=64, probe=0.05), **sweep).run(Checkpoint())  # type: ignore[arg-type]
     white = Sweep(PGD(start="zero", loss="margin"), **sweep).run(Checkpoint())  # type: ignore[arg-type]
     assert not white.adversarial.any() and black.adversarial.mean() > 0.5

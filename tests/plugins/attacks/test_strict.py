@@ -59,15 +59,15 @@ def test_so_it_does_toward_a_target(norm: Norm) -> None:
     assert_exact(QUICK, problem(5, hemmed=True), Threat(norm, target="1"))
 
 
-def sweep(attack: Attack, victim: Victim, task: Task, epsilons: tuple[float, ...], norm: Norm = "linf") -> Outcomes:
-    return Sweep(attack, victim, task, Threat(norm), epsilons, RNG).run(Checkpoint())
+def sweep(attack: Attack, victim: Victim, task: Task, eps: tuple[float, ...], norm: Norm = "linf") -> Outcomes:
+    return Sweep(attack, victim, task, Threat(norm), eps, RNG).run(Checkpoint())
 
 
 @norms
 def test_a_larger_budget_finds_whatever_a_smaller_one_finds(norm: Norm) -> None:
     task, victim = random_mlp(100)
-    epsilons = (0.02, 0.05) if norm == "linf" else (0.1, 0.2)
-    quick, standard = (sweep(Strict(budget), victim, task, epsilons, norm) for budget in ("quick", "standard"))  # type: ignore[arg-type]
+    eps = (0.02, 0.05) if norm == "linf" else (0.1, 0.2)
+    quick, standard = (sweep(Strict(budget), victim, task, eps, norm) for budget in ("quick", "standard"))  # type: ignore[arg-type]
     assert quick.adversarial.any() and not (quick.adversarial & ~standard.adversarial).any()
 
 
