@@ -35,7 +35,7 @@ CELL = Cell(
 )
 EMPTY = Samples.of(torch.zeros(0, 1, 4), torch.zeros(0, dtype=torch.int64))
 TASK = Task("beats", ("N", "V"), EMPTY, EMPTY, EMPTY, unit="1", physical="mV", notes=("made up",), synthetic=True)
-MADE_OF: Identity = {"stage": "outcomes", "victim": {"stage": "victim", "data": "d1"}}
+MADE_OF: Identity = {"stage": "outcomes", "victim": {"stage": "victim", "data": "d1"}, "weights": {"victim": "w1"}}
 
 
 def scored(outcomes: Outcomes, **changes: Any) -> Record:
