@@ -22,7 +22,7 @@ from ecgbench.core.victim import Victim
 INNER = 64  # points inside the ball that must stay on the near side of the new head
 DEPTH = 0.5  # how far out they lie, in units of eps
 TRIES = 4
-FEW = 50  # samples that are given a plant
+FEW = 50  # samples that are given a known adversarial example
 FOUND = 0.95  # least share that the attack must find (Zimmermann et al. 2022, section 4.2)
 LEAD = 2.0  # what the logits of all other classes lie below the lower of the two that matter
 
@@ -63,9 +63,9 @@ def _binarized_trial(finished: FinishedSweep, known: Trial, readouts: Readouts) 
 
 @dataclass(frozen=True)
 class Readouts:
-    """One linear readout of the logits per sample: `weight` (n, classes) and `offset` (n,), above 0 at the plant.
+    """One linear readout of the logits a sample: `weight` (n, classes) and `offset` (n,), positive at the known example.
 
-    `valid` (n,) says where a readout was found that separates the plant from the clean sample and all points inside.
+    `valid` (n,) says where a readout was found that separates the example from the clean sample and all points inside.
     """
 
     weight: Tensor
@@ -79,7 +79,7 @@ class Readouts:
 class BinarizedVictim(Module):
     """`victim` read out anew: the margin of a sample is its readout.
 
-    The readout is -1 at the nearest point inside and 1 at the plant. Rows are told apart by sample id.
+    The readout is -1 at the nearest point inside and 1 at the known example. Rows are told apart by sample id.
     """
 
     takes_rng = True

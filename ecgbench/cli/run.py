@@ -84,7 +84,7 @@ def _publish(runner: Runner, record: Record, folder: Path, victims: bool) -> Non
 
 
 def _draw(runner: Runner, cells: Sequence[Cell], records: Sequence[Record], folder: Path) -> None:
-    """The figures that the board would show of these records, and a figure for each sample whose delta is kept."""
+    """The figures that the board would show of these records, and one for each sample whose perturbation is saved."""
     from ecgbench.core.errors import EcgbenchError
     from ecgbench.leaderboard.figures import draw_all, of_perturbations, run_figures
     from ecgbench.leaderboard.naming import Names

@@ -154,7 +154,7 @@ class Attack(Parameterised, Protocol):
 
 
 def returned(plugin: object, method: str, value: Any, kind: type[T]) -> T:
-    """`value`, which `plugin.deed` gave back. Raises ContractError unless it is a `kind`."""
+    """`value`, which the `method` of `plugin` gave back. Raises ContractError unless it is a `kind`."""
     if isinstance(value, kind):
         return value
     got = "None" if value is None else f"{type(value).__name__}"

@@ -62,14 +62,14 @@ class EvaluationRequest:
         decides = sizes[-1] if headline is None else parse_eps([headline])[0]
         if decides not in sizes:
             raise EcgbenchError(f"headline {decides} is given; expected one of eps {list(sizes)}.")
-        foe: Attack = _value(catalog, "attack", attack, Attack)
-        if foe.surrogate is not None:
-            raise EcgbenchError(f"{foe!r} needs a second victim, which evaluate has not; expected another attack.")
+        chosen: Attack = _value(catalog, "attack", attack, Attack)
+        if chosen.surrogate is not None:
+            raise EcgbenchError(f"{chosen!r} needs a second victim, which evaluate has not; expected another attack.")
         rules: Protocol = _value(catalog, "protocol", protocol, Protocol)
         if rules.split != "test":
             raise EcgbenchError(f"a protocol with split={rules.split} is given; expected test: x is the whole split.")
         setup = AttackSetup(
-            attack=foe,
+            attack=chosen,
             threat=_value(catalog, "threat", threat, Threat),
             eps=sizes,
             headline=decides,

@@ -42,7 +42,7 @@ class Filtered(Fake):
 
 
 class Guard(Module):
-    """Signals rougher than `limit` are refused: they get the class of a smoothed signal, and nothing to climb."""
+    """Signals rougher than `limit` are refused: they get the class of a smoothed signal, and no gradient."""
 
     def __init__(self, honest: Module) -> None:
         super().__init__()

@@ -103,8 +103,8 @@ class Bed:
 
     def row(self, name: str, victim: Victim, twin: Victim | None, attack: str, limit: int, seed: int = 0) -> Row:
         """Attack the victim and make every check, cheap and costly."""
-        foe, task = self.catalog.resolve("attack", attack), self.task.limited(limit)
-        sweep = Sweep(foe, victim, task, self.threat, (self.eps,), stream("attack", seed))
+        tried, task = self.catalog.resolve("attack", attack), self.task.limited(limit)
+        sweep = Sweep(tried, victim, task, self.threat, (self.eps,), stream("attack", seed))
         outcomes = sweep.run(Checkpoint())
         checks = CheapChecks(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, twin).run()
         return Row(name, attack, _accuracy(outcomes, 0), _accuracy(outcomes, self.eps), checks)

@@ -46,7 +46,7 @@ class APGD(Attack):
     less than 75 % of the steps since the last checkpoint raised its loss, or if neither step nor best loss has changed
     since. The last point is the best one. `loss`: "ce", "margin" (best other logit minus the true one) or "dlr".
 
-    `rival=each` climbs toward every other class at once, each from a start of its own, on the margin over that class or
+    `rival=each` ascends toward every other class at once, each from its own start, on the margin over that class or
     the targeted DLR (APGD-T of AutoAttack, which takes one class after another). `radii`, in units of eps, descend to
     1: the ascent begins in the largest ball, is projected into each next one and begins anew there (Croce and Hein
     2021, arXiv 2103.01208, section 3.3: 3, 2 and 1 eps for 30, 30 and 40 % of the steps). `eot` draws of a randomised
@@ -97,7 +97,7 @@ class APGD(Attack):
         return self._climb(trial, LOSSES[self.loss], rng, random)
 
     def _toward_each(self, trial: Trial, at: Tensor, rng: RandomStream, random: bool) -> Tensor:
-        """Of each row the end with the largest margin among its climbs, one toward each other class."""
+        """Of each row the end with the largest margin among its ascents, one toward each other class."""
         if not trial.goal.untargeted:
             return self._ascend(trial, at, rng, random)
         answer, rivals = torch.zeros_like(trial.batch.x), trial.rivals()

@@ -38,7 +38,7 @@ from ecgbench_plugins.defenses.none import Standard
 class Retraining(Schedule, Defense):
     """Starts from the weights of `base` and goes on with a set drawn once, part of it attacked.
 
-    At most `per_class` rows of each class are drawn (0: all). Of those that `threat` lets an attack aim at, the
+    At most `per_class` rows of each class are drawn (0: all). Of those that `threat` has attacked, the
     share `attacked` is perturbed by `attack` at `eps` (unit of the threat); the rest stays clean. With
     `examples="once"` that is done on the base's weights and kept; with "each-epoch" the attacked rows are drawn
     and attacked anew on the weights of the moment. With `weighted` a row of class c weighs n / (classes n_c).
