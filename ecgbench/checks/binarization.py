@@ -63,7 +63,7 @@ def _binarized_trial(finished: FinishedSweep, known: Trial, readouts: Readouts) 
 
 @dataclass(frozen=True)
 class Readouts:
-    """One linear readout of the logits a sample: `weight` (n, classes) and `offset` (n,), positive at the known example.
+    """A linear readout of the logits a sample: `weight` (n, classes) and `offset` (n,), positive at the known example.
 
     `valid` (n,) says where a readout was found that separates the example from the clean sample and all points inside.
     """
