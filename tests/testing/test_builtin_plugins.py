@@ -124,6 +124,7 @@ def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
         "mitbih",
         "cinc2017",
         "icu2012",
+        "mimic3",
     }
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
     assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))
