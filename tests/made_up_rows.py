@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from ecgbench.checks.cheap import Check
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
 from ecgbench.results.published import Published, place
@@ -77,7 +78,7 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
 
 def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int | None) -> dict[str, object]:
     """The facts of a record that follow from its outcomes, and a provenance that names no plugin."""
-    summary = summarize(outcomes, classes, skip_unpredicted=False, draws=DRAWS)
+    summary = summarize(outcomes, SingleLabel(classes), skip_unpredicted=False, draws=DRAWS)
     victim = {"made": "up", "seed": seed, "data": "data"}
     identity = {"victim": victim, "weights": {"victim": "weights"}, "limit": limit}
     return {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import Summary, summarize
 from ecgbench.evaluation.outcomes import Outcomes
 
@@ -42,7 +43,7 @@ def outcomes(
 
 
 def summary(row: Outcomes, draws: int = 200, seed: int = 0, skip: bool = False) -> Summary:
-    return summarize(row, NAMES, skip_unpredicted=skip, draws=draws, seed=seed)
+    return summarize(row, SingleLabel(NAMES), skip_unpredicted=skip, draws=draws, seed=seed)
 
 
 def random_row(seed: int, n: int = 60, groups: int = 6, weighted: bool = True, right: float = 0.6) -> Outcomes:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.outputs import Outputs
+from ecgbench.evaluation.binary import Binary, binary_scores
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.uncertainty import TAILS, Resamples, Uncertainty, check, percentiles, totals, wilson
 
@@ -60,7 +63,8 @@ class Score:
     """The figures at one `eps`; all but `plain` and `balanced` are weighted as the split states.
 
     `by_class` is None for a class that the split has no sample of, `challenge` where the dataset has none. `plain`
-    counts every sample once, `balanced` every class equally often.
+    counts every sample once, `balanced` every class equally often. `binary` holds, by name, what log-odds say of
+    the second of two classes; None where outcomes keep none.
     """
 
     eps: float
@@ -72,6 +76,7 @@ class Score:
     plain: Means
     balanced: Means
     challenge: Challenge | None = None
+    binary: dict[str, Binary] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,16 @@ class Summary:
 
 def summarize(
     outcomes: Outcomes,
-    classes: Sequence[str],
+    outputs: Outputs,
     *,
     skip_unpredicted: bool,
     challenge: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
 ) -> Summary:
-    """Every figure of a row; `skip_unpredicted` is that of `means`, `draws` >= 1 the number of resamples.
+    """Every figure of a row whose labels mean what `outputs` says.
+
+    `skip_unpredicted` is that of `means`, `draws` >= 1 the number of resamples.
 
     `challenge` names the classes whose mean F1 the dataset's challenge was judged by, none where it had none.
 
@@ -117,14 +124,15 @@ def summarize(
     group for some samples only.
     """
     check(outcomes)
-    _check_classes(outcomes, len(classes))
-    y, weight, n, k = outcomes.y, outcomes.weight, len(outcomes.y), len(classes)
+    _check_labels(outcomes, outputs.codes)
+    labels = Labels.of(outcomes, outputs)
+    weight, n, k = outcomes.weight, len(outcomes.y), len(labels.holds)
     grid = [0.0, *outcomes.eps.tolist()]
-    predicted = [outcomes.clean, *outcomes.predicted]
+    y, *predicted = (labels.places(values) for values in (outcomes.y, outcomes.clean, *outcomes.predicted))
     resamples = Resamples.of(outcomes, [y, *predicted, weight], draws, seed)
     drawn = np.stack([resamples.tally(_cell(y, p, k), k * k, weight) for p in predicted])
     drawn = drawn.reshape(len(grid), draws, k, k)
-    resampled = means(drawn, skip_unpredicted=skip_unpredicted)
+    resampled = means(drawn, labels.holds, skip_unpredicted=skip_unpredicted)
     low, high = np.quantile(resampled, TAILS, axis=-1)
     method = resamples.words
     independent = not resamples.grouped and bool((weight == weight[0]).all())
@@ -132,19 +140,22 @@ def summarize(
         right = [int((p == y).sum()) for p in predicted]
         low[0], high[0] = np.transpose([wilson(count, n) for count in right])
         method = "Wilson (acc; precision and recall of a class), bootstrap of samples (prec, f1, auc)"
-    scores = tuple(
-        _score(
-            outcomes,
-            eps,
-            predicted[at],
-            classes,
-            _intervals(low[:, at], high[:, at]),
-            skip_unpredicted,
-            challenge,
-            drawn[at],
-            independent,
+    binary = binary_scores(outcomes, outputs, draws, seed)
+    tables = [
+        _Tables(
+            labels,
+            weighted=confusion(y, p, k, weight),
+            plain=confusion(y, p, k, np.ones(n)),
+            drawn=drawn[at],
+            independent=independent,
         )
-        for at, eps in enumerate(grid)
+        for at, p in enumerate(predicted)
+    ]
+    scores = tuple(
+        table.score(
+            eps, _intervals(low[:, at], high[:, at]), skip_unpredicted, challenge, binary[at] if binary else None
+        )
+        for at, (eps, table) in enumerate(zip(grid, tables, strict=True))
     )
     area = float(_area(grid, np.array([score.acc for score in scores])))
     curve = Curve(area, percentiles(_area(grid, resampled[0])), _quartiles(outcomes.smallest(), weight))
@@ -153,39 +164,145 @@ def summarize(
     return Summary(scores, curve, Uncertainty(method, draws, int(lacking.sum())))
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The m labels that a confusion matrix tells apart: `codes` (m,), and which of the K `classes` each one `holds`
+    (m, K). Where one class rules out the others these are the classes themselves, else the sets that occur.
+    """
+
+    classes: tuple[str, ...]
+    codes: NDArray[np.int64]
+    holds: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, outputs: Outputs) -> Labels:
+        """The labels of some outcomes."""
+        seen = [outcomes.y, outcomes.clean, outcomes.predicted.ravel()]
+        codes = np.arange(outputs.codes) if outputs.exclusive else np.unique(np.concatenate(seen)).astype(np.int64)
+        held = [outputs.shows(torch.from_numpy(codes), label).numpy() for label in range(len(outputs.classes))]
+        return cls(outputs.classes, codes, np.stack(held, 1).astype(np.float64))
+
+    def places(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """The places of some labels (n,) among `codes`."""
+        return np.searchsorted(self.codes, values)
+
+
 def confusion(y: NDArray[Any], predicted: NDArray[Any], classes: int, weight: NDArray[Any]) -> NDArray[np.float64]:
     """Total weight by true class (row) and predicted class (column): three times (n,) -> (classes, classes)."""
     return totals(_cell(y, predicted, classes), weight, classes * classes).reshape(classes, classes)
 
 
-def means(confusion: NDArray[np.float64], *, skip_unpredicted: bool) -> NDArray[np.float64]:
-    """Accuracy, macro precision and macro F1 of each confusion matrix: (..., K, K) -> (3, ...).
+def means(
+    confusion: NDArray[np.float64], holds: NDArray[np.float64] | None = None, *, skip_unpredicted: bool
+) -> NDArray[np.float64]:
+    """Accuracy, macro precision and macro F1 of each confusion matrix: (..., m, m) -> (3, ...).
 
     Both macro means are over the classes that have true samples; others are left out even if predicted. A
     class that nobody predicts has precision 0, or with `skip_unpredicted` is left out of that mean (0 if none
-    remains); its F1 is 0 either way. Each matrix must hold some weight.
+    remains); its F1 is 0 either way. Each matrix must hold some weight. `holds` (m, K) says which classes a label
+    holds; None where each label is a class.
     """
-    true, said = confusion.sum(-1), confusion.sum(-2)
+    hits, true, said = _by_label(confusion, holds)
     present = true > 0
     counted = present & (said > 0) if skip_unpredicted else present
-    precision, _, f1 = per_class(confusion)
-    accuracy = np.trace(confusion, axis1=-2, axis2=-1) / true.sum(-1)
+    precision, _, f1 = _shares(hits, true, said)
+    accuracy = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(-1).sum(-1)
     return np.stack([accuracy, _mean(precision, counted), _mean(f1, present)])
 
 
-def per_class(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each class of each confusion matrix: (..., K, K) -> (3, ..., K); 0 for 0/0."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+def per_class(confusion: NDArray[np.float64], holds: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Precision, recall and F1 of each class of each confusion matrix: (..., m, m) -> (3, ..., K); 0 for 0/0."""
+    return _shares(*_by_label(confusion, holds))
+
+
+def _by_label(
+    confusion: NDArray[np.float64], holds: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """By class the weight rightly said to hold, that holds, and that is said to hold: (..., m, m) -> three (..., K)."""
     true, said = confusion.sum(-1), confusion.sum(-2)
+    if holds is None:
+        return np.diagonal(confusion, axis1=-2, axis2=-1), true, said
+    return ((confusion @ holds) * holds).sum(-2), true @ holds, said @ holds
+
+
+def _shares(hits: NDArray[np.float64], true: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack(
         [part / np.where(whole > 0, whole, 1) for part, whole in ((hits, said), (hits, true), (2 * hits, true + said))]
     )
 
 
-def _check_classes(outcomes: Outcomes, classes: int) -> None:
+@dataclass(frozen=True)
+class _Tables:
+    """Confusion matrices (m, m) at one eps, weighted and with every sample once, and the resamples of the first,
+    `drawn` (draws, m, m).
+    """
+
+    labels: Labels
+    weighted: NDArray[np.float64]
+    plain: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+    independent: bool
+
+    def score(
+        self,
+        eps: float,
+        interval: Intervals,
+        skip_unpredicted: bool,
+        challenge: Sequence[str],
+        binary: dict[str, Binary] | None,
+    ) -> Score:
+        """All figures at `eps`."""
+        balanced = self.plain / np.maximum(self.plain.sum(1, keepdims=True), 1)
+        main, plain, even = (
+            Means(*means(matrix, self.labels.holds, skip_unpredicted=skip_unpredicted).tolist())
+            for matrix in (self.weighted, self.plain, balanced)
+        )
+        return Score(
+            eps=eps,
+            acc=main.acc,
+            prec=main.prec,
+            f1=main.f1,
+            interval=interval,
+            by_class=self.by_class(),
+            plain=plain,
+            balanced=even,
+            challenge=self.challenge(challenge),
+            binary=binary,
+        )
+
+    def by_class(self) -> dict[str, ByClass | None]:
+        """The figures of each class.
+
+        Where samples are independent, shares have Wilson's interval: no resample leaves 0 of 47.
+        """
+        holds = self.labels.holds
+        three, resampled = per_class(self.weighted, holds), per_class(self.drawn, holds)
+        present, counts = _by_label(self.weighted, holds)[1], np.stack(_by_label(self.plain, holds))
+        found: dict[str, ByClass | None] = {}
+        for at, name in enumerate(self.labels.classes):
+            precision, recall, f1 = (_interval(values) for values in resampled[..., at])
+            if self.independent:
+                hits, true, said = (int(n) for n in counts[:, at])
+                precision = wilson(hits, said) if said else precision
+                recall = wilson(hits, true) if true else recall
+            shares = three[:, at].tolist()
+            made = ByClass(shares[0], shares[1], shares[2], precision, recall, f1)
+            found[name] = made if present[at] else None
+        return found
+
+    def challenge(self, judged: Sequence[str]) -> Challenge | None:
+        """The mean F1 of the classes that are `judged`; None where none is."""
+        if not judged:
+            return None
+        places = [self.labels.classes.index(name) for name in judged]
+        values = per_class(self.drawn, self.labels.holds)[2][:, places].mean(-1)
+        return Challenge(float(per_class(self.weighted, self.labels.holds)[2][places].mean()), _interval(values))
+
+
+def _check_labels(outcomes: Outcomes, codes: int) -> None:
     seen = np.concatenate([outcomes.y, outcomes.clean, outcomes.predicted.ravel()])
-    if not 0 <= seen.min() <= seen.max() < classes:
-        raise EcgbenchError(f"outcomes hold classes {seen.min()} to {seen.max()}; expected 0 to {classes - 1}.")
+    if not 0 <= seen.min() <= seen.max() < codes:
+        raise EcgbenchError(f"outcomes hold classes {seen.min()} to {seen.max()}; expected 0 to {codes - 1}.")
 
 
 def _cell(y: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -195,68 +312,6 @@ def _cell(y: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.
 def _mean(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Mean over the last axis of what is counted, 0 where nothing is."""
     return np.asarray((values * counted).sum(-1) / np.maximum(counted.sum(-1), 1))
-
-
-def _score(
-    outcomes: Outcomes,
-    eps: float,
-    predicted: NDArray[np.int16],
-    classes: Sequence[str],
-    interval: Intervals,
-    skip_unpredicted: bool,
-    challenge: Sequence[str],
-    drawn: NDArray[np.float64],
-    independent: bool,
-) -> Score:
-    def three(matrix: NDArray[np.float64]) -> Means:
-        return Means(*means(matrix, skip_unpredicted=skip_unpredicted).tolist())
-
-    y = outcomes.y
-    weighted = confusion(y, predicted, len(classes), outcomes.weight)
-    plain = confusion(y, predicted, len(classes), np.ones(len(y)))
-    main = three(weighted)
-    return Score(
-        eps=eps,
-        acc=main.acc,
-        prec=main.prec,
-        f1=main.f1,
-        interval=interval,
-        by_class=_by_class(weighted, drawn, classes, plain if independent else None),
-        plain=three(plain),
-        balanced=three(plain / np.maximum(plain.sum(1, keepdims=True), 1)),
-        challenge=_challenge(weighted, drawn, [list(classes).index(name) for name in challenge]),
-    )
-
-
-def _by_class(
-    confusion: NDArray[np.float64],
-    drawn: NDArray[np.float64],
-    classes: Sequence[str],
-    counts: NDArray[np.float64] | None,
-) -> dict[str, ByClass | None]:
-    """The figures of each class from the confusion matrix (K, K) and its resamples (draws, K, K).
-
-    Where `counts` (K, K) of independent samples are given, shares have Wilson's interval: no resample leaves 0 of 47.
-    """
-    three, resampled = per_class(confusion), per_class(drawn)
-    found: dict[str, ByClass | None] = {}
-    for at, name in enumerate(classes):
-        precision, recall, f1 = (_interval(values) for values in resampled[..., at])
-        if counts is not None:
-            hits, true, said = (int(n) for n in (counts[at, at], counts[at].sum(), counts[:, at].sum()))
-            precision = wilson(hits, said) if said else precision
-            recall = wilson(hits, true) if true else recall
-        shares = three[:, at].tolist()
-        made = ByClass(shares[0], shares[1], shares[2], precision, recall, f1)
-        found[name] = made if confusion[at].sum() else None
-    return found
-
-
-def _challenge(confusion: NDArray[np.float64], drawn: NDArray[np.float64], judged: Sequence[int]) -> Challenge | None:
-    if not judged:
-        return None
-    values = per_class(drawn)[2][:, judged].mean(-1)
-    return Challenge(float(per_class(confusion)[2][judged].mean()), _interval(values))
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -213,7 +213,7 @@ def _scores(runs: Sequence[Published], grid: Sequence[float]) -> dict[float, Sco
     merged = worst_case(
         [(row.record.attack, row.outcomes) for row in runs if row.outcomes is not None], grid or record.eps
     )
-    summary = summarize(merged, record.classes, skip_unpredicted=record.skip_unpredicted)
+    summary = summarize(merged, record.outputs, skip_unpredicted=record.skip_unpredicted)
     return {score.eps: score for score in summary.scores}
 
 

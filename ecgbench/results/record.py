@@ -13,6 +13,7 @@ from ecgbench.checks.flags import OF_AUDITS
 from ecgbench.checks.verdict import joined, lines_of_flags, lines_of_notes, lines_of_scores, sentence
 from ecgbench.core.errors import StoreError
 from ecgbench.core.interfaces import Determinism
+from ecgbench.core.outputs import Outputs, SingleLabel
 from ecgbench.evaluation.metrics import Curve, Score
 from ecgbench.evaluation.uncertainty import Uncertainty
 
@@ -90,6 +91,11 @@ class Record(Struct, frozen=True, kw_only=True):
     error: str | None = None
     cost: Cost = Cost()
     provenance: Provenance | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """What labels and predictions mean."""
+        return SingleLabel(self.classes)
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ def _found(row: Published, outcomes: Outcomes, draws: int) -> Any:
     """The same facts as `_stated`, from the outcomes. Raises EcgbenchError where they cannot be scored."""
     record = row.record
     summary = summarize(
-        outcomes, record.classes, skip_unpredicted=record.skip_unpredicted, challenge=record.challenge, draws=draws
+        outcomes, record.outputs, skip_unpredicted=record.skip_unpredicted, challenge=record.challenge, draws=draws
     )
     counts = np.bincount(outcomes.y, minlength=len(record.classes)).tolist()
     grouped = np.unique(outcomes.group[outcomes.group >= 0])

@@ -90,7 +90,7 @@ def score(
 ) -> Record:
     """The record of a finished cell; `identity` and `packed` are those of its outcomes."""
     outcomes = unpack(packed, "the store")
-    summary = summarize(outcomes, task.classes, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
+    summary = summarize(outcomes, task.outputs, skip_unpredicted=task.skip_unpredicted, challenge=task.challenge)
     grouped = outcomes.group[outcomes.group >= 0]
     return replace(
         _frame(labels, "ok", key),

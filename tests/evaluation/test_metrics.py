@@ -12,6 +12,7 @@ from sklearn import metrics
 from sklearn.metrics import precision_recall_fscore_support
 
 from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import confusion, means, summarize
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.uncertainty import wilson
@@ -117,7 +118,7 @@ def test_sklearn_agrees_on_precision_recall_and_f1_of_each_class() -> None:
 
 def test_the_challenge_is_the_mean_f1_of_its_classes_alone() -> None:
     rows = outcomes([0, 0, 1, 2], [0, 2, 1, 2])
-    (clean, *_) = summarize(rows, NAMES, skip_unpredicted=False, challenge=("N", "V")).scores
+    (clean, *_) = summarize(rows, SingleLabel(NAMES), skip_unpredicted=False, challenge=("N", "V")).scores
     assert clean.challenge is not None and clean.challenge.f1 == pytest.approx((2 / 3 + 2 / 3) / 2)
     low, high = clean.challenge.interval
     assert low <= clean.challenge.f1 <= high

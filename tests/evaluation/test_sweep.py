@@ -323,6 +323,14 @@ def test_a_randomised_victim_falls_only_where_most_fresh_draws_are_wrong() -> No
 
 
 @dataclass(frozen=True)
+class StopsAtSuccess(PGD):
+    """It says so itself."""
+
+    @property
+    def stops_at_success(self) -> bool:
+        return True
+
+
 class Nearest(Attack):
     """The smallest perturbation that turns a linear victim of two classes, and a hair more."""
 
@@ -620,7 +628,5 @@ def test_without_validation_samples_there_is_no_threshold() -> None:
 )
 def test_only_a_protocol_that_attacks_everything_to_the_end_goes_on(protocol: tuple[str, str, str]) -> None:
     made = Protocol(*protocol)  # type: ignore[arg-type]
-    task, victim = random_mlp(20)
-    assert made.goes_on == (protocol == ("last", "independent", "attacked"))
-    assert replace(sweep(PGD(), task, victim), protocol=made).goes_on == made.goes_on
-    assert not replace(sweep(Nearest(), task, victim), protocol=made).goes_on
+    assert made.goes_on(PGD()) == (protocol == ("last", "independent", "attacked"))
+    assert not made.goes_on(Nearest()) and not made.goes_on(StopsAtSuccess())

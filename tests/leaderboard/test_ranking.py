@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ecgbench.checks.chance import OF_CLEAN
 from ecgbench.checks.cheap import Check
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.leaderboard.ranking import clean_flags, rank_victims, rounded, worst_case
 from tests.made_up_rows import CLASSES, made_up, raised, row
@@ -36,7 +37,7 @@ def test_the_clean_prediction_is_the_worst_over_all_attacks_too():
 
 def test_the_interval_belongs_to_the_worst_case():
     standing = only(row(made_up(["01", "0"]), attack="a"), row(made_up(["23", "0"]), attack="b"))
-    both = summarize(made_up(["0123", "0"]), CLASSES, skip_unpredicted=False)
+    both = summarize(made_up(["0123", "0"]), SingleLabel(CLASSES), skip_unpredicted=False)
     assert standing.interval == both.scores[1].interval.acc
 
 
@@ -65,7 +66,8 @@ def test_seeds_give_a_mean_and_a_spread_and_the_widest_interval():
     outcomes = made_up(["01", "0"]), made_up(["0123", "0"])
     standing = only(*(row(one, seed=seed) for seed, one in enumerate(outcomes)))
     assert standing.deciding.mean == pytest.approx(0.7) and standing.deciding.sd == pytest.approx(0.02**0.5)
-    better, worse = (summarize(o, CLASSES, skip_unpredicted=False).scores[1].interval.acc for o in outcomes)
+    outputs = SingleLabel(CLASSES)
+    better, worse = (summarize(o, outputs, skip_unpredicted=False).scores[1].interval.acc for o in outcomes)
     assert standing.interval == (worse[0], better[1])
     assert (standing.seeds, standing.of) == (2, 2)
 
