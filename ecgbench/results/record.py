@@ -56,8 +56,10 @@ class Record(Struct, frozen=True, kw_only=True):
     """The result of one cell; fractions are 0..1, selectors are canonical, eps is in `unit`.
 
     `determinism` says what fixes the attack's answer for a sample beside the seed: the "sample" alone, the "chunk"
-    it was attacked in, or "none". `scores` begins with eps 0, the clean score. `checks` lists every check made,
-    raised or not. A record whose `status` is not "ok" has an `error` and no scores.
+    it was attacked in, or "none". `goes_on` says whether all samples were attacked to the end at every eps, adversarial
+    already or not: where not, AUROC, average precision and Brier score are better than the attack could leave them.
+    `scores` begins with eps 0, the clean score. `checks` lists every check made, raised or not. A record whose `status`
+    is not "ok" has an `error` and no scores.
     """
 
     schema: Literal[2] = 2
@@ -68,6 +70,7 @@ class Record(Struct, frozen=True, kw_only=True):
     defense: str
     attack: str
     determinism: Determinism = "sample"
+    goes_on: bool = False
     threat: str
     protocol: str
     seed: int

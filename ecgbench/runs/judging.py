@@ -113,6 +113,7 @@ class UserContext(Context):
             headline=setup.headline,
             seed=setup.seed,
             determinism=setup.attack.determinism,
+            goes_on=setup.protocol.goes_on(setup.attack),
             libraries=setup.attack.libraries,
         )
 

@@ -49,7 +49,7 @@ class Costs:
 class CellLabels:
     """A cell in words: canonical selectors by kind, who offers them, sizes, and the eps that decides.
 
-    `determinism` and `libraries` are those of the attack.
+    `determinism` and `libraries` are those of the attack; `goes_on` is that of a record.
     """
 
     names: dict[str, str]
@@ -60,6 +60,7 @@ class CellLabels:
     seed: int = 0
     limit: int | None = None
     determinism: Determinism = "sample"
+    goes_on: bool = False
     libraries: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -75,6 +76,7 @@ class CellLabels:
             seed=cell.seed,
             limit=cell.limit,
             determinism=cell.attack.determinism,
+            goes_on=cell.protocol.goes_on(cell.attack),
             libraries=cell.attack.libraries,
         )
 
@@ -148,6 +150,7 @@ def _frame(labels: CellLabels, status: Literal["ok", "failed", "skipped"], key: 
         defense=labels.names["defense"],
         attack=labels.names["attack"],
         determinism=labels.determinism,
+        goes_on=labels.goes_on,
         threat=labels.names["threat"],
         protocol=labels.names["protocol"],
         seed=labels.seed,

@@ -323,7 +323,7 @@ def test_a_randomised_victim_falls_only_where_most_fresh_draws_are_wrong() -> No
 
 
 @dataclass(frozen=True)
-class StopsAtSuccess(PGD):
+class StopsAtSuccess(Identity):
     """It says so itself."""
 
     @property
@@ -331,6 +331,7 @@ class StopsAtSuccess(PGD):
         return True
 
 
+@dataclass(frozen=True)
 class Nearest(Attack):
     """The smallest perturbation that turns a linear victim of two classes, and a hair more."""
 
