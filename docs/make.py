@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from ecgbench import testing
-from ecgbench.checks.flags import FLAGS
+from ecgbench.checks.flags import REGISTRY
 from ecgbench.core import errors, hookspecs
 from ecgbench.core.data import Batch, Samples, Task
 from ecgbench.core.dataroot import DataRoot
@@ -121,7 +121,8 @@ def _reference(catalog: Catalog) -> Iterator[str]:
         yield f"### `check_{kind}`\n"
         yield from _table(["promise", "expected"], [[f"`{each.name}`", each.text] for each in promises])
     yield "## Flags\n"
-    yield from _table(["flag", "raised where"], [[f"`{code}`", meaning] for code, meaning in FLAGS.items()])
+    flags = [[f"`{flag.code}`", flag.meaning, flag.cost, flag.about] for flag in REGISTRY]
+    yield from _table(["flag", "raised where", "check", "about"], flags)
     yield "## Errors\n"
     yield from _table(
         ["error", "exit status", "is"], [[f"`{each.__name__}`", str(each.exit_code), _first(each)] for each in ERRORS]

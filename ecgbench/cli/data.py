@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ecgbench.cli.layout import entry, fold
-from ecgbench.cli.options import places, plugin_option
+from ecgbench.cli.options import folders, plugin_option
 from ecgbench.core.errors import DataError, EcgbenchError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def list_(data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     from ecgbench.runs.cache import read_by
     from ecgbench.runs.faults import plain
 
-    root = data_root({name: Path(path) for name, path in places(data).items()})
+    root = data_root({name: Path(path) for name, path in folders(data).items()})
     for name, offer in sorted(discover(plugins).datasets.items()):
         try:
             files = read_by(offer.value, root)
@@ -68,7 +68,7 @@ def get(name: str, address: str | None, data: tuple[str, ...], plugins: tuple[st
     remote = _remote(catalog, name)
     if address is not None:
         remote = replace(remote, url=address if address.endswith("/") else f"{address}/")
-    given = places(data).get(name)
+    given = folders(data).get(name)
     home = Path(given) if given else data_root({}).home
     assert home is not None
     folder = fetch(name, remote, home, tell=remark)
@@ -126,7 +126,7 @@ def _files(catalog: Catalog, name: str, data: tuple[str, ...]) -> Mapping[str, P
     from ecgbench.api import data_root
     from ecgbench.runs.cache import read_by
 
-    return read_by(catalog.resolve("dataset", name), data_root({key: Path(at) for key, at in places(data).items()}))
+    return read_by(catalog.resolve("dataset", name), data_root({key: Path(at) for key, at in folders(data).items()}))
 
 
 def _folder(catalog: Catalog, name: str, data: tuple[str, ...]) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +16,101 @@ if TYPE_CHECKING:
     from ecgbench.runs.runner import Runner
     from ecgbench.runs.suite import Grid
 
-Command = TypeVar("Command", bound=Callable[..., object])
+Command = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs: recordings, store, device, plugins and published victims."""
+
+    data: tuple[str, ...]
+    store: str | None
+    device: str
+    plugins: tuple[str, ...]
+    leaderboard: str | None
+
+    def runner(self, tell: Callable[[Progress], None] = lambda _: None, retrain: bool = False) -> Runner:
+        """The runner of this command; its remarks go to stderr."""
+        from ecgbench import api
+
+        return api.open_runner(
+            data=folders(self.data),
+            store=self.store,
+            device=self.device,
+            plugins=self.plugins,
+            leaderboard=self.leaderboard,
+            tell=tell,
+            say=remark,
+            retrain=retrain,
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command was asked to do: a suite file, or selectors by kind."""
+
+    suite: str | None
+    dataset: tuple[str, ...]
+    model: tuple[str, ...]
+    defense: tuple[str, ...]
+    attack: tuple[str, ...]
+    threat: tuple[str, ...]
+    eps: tuple[str, ...]
+    seed: tuple[str, ...]
+    audit: bool
+    save_perturbations: int
+    limit: int | None
+    skip_bad_records: bool
+    protocol: str | None
+
+    def cells(self, runner: Runner) -> list[Cell]:
+        """The cells of the suite file or of the options."""
+        from ecgbench.api import skipping_bad
+        from ecgbench.runs.suite import unfold
+
+        cells = unfold(self._grids(), runner.catalog)
+        return skipping_bad(cells, runner.catalog) if self.skip_bad_records else cells
+
+    def _grids(self) -> tuple[Grid, ...]:
+        from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite
+
+        if self.suite is not None:
+            axes = (self.dataset, self.model, self.defense, self.attack, self.threat, self.eps, self.seed)
+            if any(axes) or self.limit is not None or self.protocol or self.audit or self.save_perturbations:
+                raise click.UsageError("a suite file and selectors were both given; expected one of them.")
+            return read_suite(Path(self.suite))
+        return (
+            Grid(
+                model=self.model,
+                attack=self.attack,
+                defense=self.defense or ("none",),
+                dataset=self.dataset,
+                threat=self.threat,
+                eps=parse_eps(_split(self.eps)),
+                seed=parse_seeds(_split(self.seed) or ["0"]),
+                limit=self.limit,
+                protocol=self.protocol or "standard",
+                audit=self.audit,
+                save_perturbations=self.save_perturbations,
+            ),
+        )
+
+
+def _gathered(command: Command, kind: type[Any], name: str) -> Command:
+    """The command with the options that are fields of `kind` as one value, its argument `name`."""
+    own = [field.name for field in fields(kind)]
+
+    @wraps(command)
+    def run(**options: Any) -> object:
+        value = kind(**{each: options.pop(each) for each in own})
+        return command(**options, **{name: value})
+
+    return run
 
 
 def grid_options(command: Command) -> Command:
-    """What to run: a suite file, or one selector or more per kind."""
+    """What to run, as `asked`: a suite file, or one selector or more per kind; and `place`, as `runner_options`."""
+    command = _gathered(command, Asked, "asked")
     for option in reversed(
         (
             click.argument("suite", required=False, type=click.Path(dir_okay=False)),
@@ -36,7 +128,7 @@ def grid_options(command: Command) -> Command:
                 "--save-perturbations",
                 type=int,
                 default=0,
-                help="Keep the perturbations of the first so many attacked samples.",
+                help="Save the perturbations of the first so many attacked samples.",
             ),
             click.option("--limit", type=int, help="Attack this many test samples only; the row is marked partial."),
             click.option(
@@ -53,7 +145,8 @@ def grid_options(command: Command) -> Command:
 
 
 def runner_options(command: Command) -> Command:
-    """Where to run it."""
+    """Where to run it, as `place`."""
+    command = _gathered(command, Place, "place")
     for option in reversed(
         (
             click.option("--data", multiple=True, metavar="NAME=PATH", help="Folder of one dataset's recordings."),
@@ -79,7 +172,7 @@ plugin_option = click.option(
 )
 
 
-def places(data: tuple[str, ...]) -> dict[str, str]:
+def folders(data: tuple[str, ...]) -> dict[str, str]:
     """NAME=PATH options as a mapping."""
     pairs = {}
     for item in data:
@@ -92,80 +185,9 @@ def places(data: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def open_runner(
-    data: tuple[str, ...],
-    store: str | None,
-    device: str,
-    plugins: tuple[str, ...],
-    leaderboard: str | None,
-    tell: Callable[[Progress], None] = lambda _: None,
-    retrain: bool = False,
-) -> Runner:
-    """The runner of this command; its remarks go to stderr."""
-    from ecgbench import api
-
-    return api.open_runner(
-        data=places(data),
-        store=store,
-        device=device,
-        plugins=plugins,
-        leaderboard=leaderboard,
-        tell=tell,
-        say=remark,
-        retrain=retrain,
-    )
-
-
 def remark(line: str) -> None:
     """One line for people."""
     click.echo(f"note: {line}", err=True)
-
-
-def unfolded(runner: Runner, suite: str | None, skip_bad_records: bool, **grid: Any) -> list[Cell]:
-    """The cells of a suite file or of the options, never of both."""
-    from ecgbench.api import skipping_bad
-    from ecgbench.runs.suite import unfold
-
-    cells = unfold(_grids(suite, **grid), runner.catalog)
-    return skipping_bad(cells, runner.catalog) if skip_bad_records else cells
-
-
-def _grids(
-    suite: str | None,
-    dataset: tuple[str, ...],
-    model: tuple[str, ...],
-    defense: tuple[str, ...],
-    attack: tuple[str, ...],
-    threat: tuple[str, ...],
-    eps: tuple[str, ...],
-    seed: tuple[str, ...],
-    limit: int | None,
-    protocol: str | None,
-    audit: bool,
-    save_perturbations: int,
-) -> tuple[Grid, ...]:
-    from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite
-
-    options = (*dataset, *model, *defense, *attack, *threat, *eps, *seed, *([limit] if limit is not None else []))
-    if suite is not None:
-        if options or protocol or audit or save_perturbations:
-            raise click.UsageError("a suite file and selectors were both given; expected one of them.")
-        return read_suite(Path(suite))
-    return (
-        Grid(
-            model=model,
-            attack=attack,
-            defense=defense or ("none",),
-            dataset=dataset,
-            threat=threat,
-            eps=parse_eps(_split(eps)),
-            seed=parse_seeds(_split(seed) or ["0"]),
-            limit=limit,
-            protocol=protocol or "standard",
-            audit=audit,
-            save_perturbations=save_perturbations,
-        ),
-    )
 
 
 def _split(given: tuple[str, ...]) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ecgbench.cli.layout import fold
-from ecgbench.cli.options import grid_options, open_runner, remark, runner_options, unfolded
+from ecgbench.cli.options import Asked, Place, grid_options, remark, runner_options
 
 if TYPE_CHECKING:
     from ecgbench.results.record import Record
@@ -37,20 +37,16 @@ def run(
     figures: str | None,
     retrain: bool,
     quiet: bool,
-    data: tuple[str, ...],
-    store: str | None,
-    device: str,
-    plugins: tuple[str, ...],
-    leaderboard: str | None,
-    **grid: Any,
+    asked: Asked,
+    place: Place,
 ) -> int:
     """Train, attack and score every combination of the selectors, or a SUITE (TOML)."""
     from ecgbench.cli.progress import Reporter
     from ecgbench.cli.tables import tables
 
     reporter = Reporter(quiet, debug=click.get_current_context().find_root().params.get("debug", False))
-    runner = open_runner(data, store, device, plugins, leaderboard, reporter.tell, retrain)
-    cells = unfolded(runner, **grid)
+    runner = place.runner(reporter.tell, retrain)
+    cells = asked.cells(runner)
     runner.find(cells)
     records: list[Record] = []
     with reporter:
@@ -123,20 +119,12 @@ WORK = {
 @click.command()
 @grid_options
 @click.option("--json", "as_json", is_flag=True, help="One planned cell a line.")
-def plan(
-    as_json: bool,
-    data: tuple[str, ...],
-    store: str | None,
-    device: str,
-    plugins: tuple[str, ...],
-    leaderboard: str | None,
-    **grid: Any,
-) -> None:
+def plan(as_json: bool, asked: Asked, place: Place) -> None:
     """Say which cells a run would make and which are cached; run nothing."""
     from ecgbench.runs.explain import remember
 
-    runner = open_runner(data, store, device, plugins, leaderboard)
-    cells = unfolded(runner, **grid)
+    runner = place.runner()
+    cells = asked.cells(runner)
     for planned in runner.plan(cells):
         cell = planned.cell
         kinds = ("dataset", "model", "defense", "attack", "threat")
@@ -152,16 +140,9 @@ def plan(
 @click.command()
 @click.argument("key")
 @runner_options
-def explain(
-    key: str,
-    data: tuple[str, ...],
-    store: str | None,
-    device: str,
-    plugins: tuple[str, ...],
-    leaderboard: str | None,
-) -> None:
+def explain(key: str, place: Place) -> None:
     """Say what makes the cell KEY (as `plan` or a record prints it) missing, or that it is there."""
     from ecgbench.runs import explain as missing
 
-    for line in missing.explain(open_runner(data, store, device, plugins, leaderboard), key):
+    for line in missing.explain(place.runner(), key):
         click.echo(fold(line))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ecgbench.cli.layout import across, fold
-from ecgbench.cli.options import open_runner, remark, runner_options
+from ecgbench.cli.options import Place, remark, runner_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +38,7 @@ def union(
     threat: str,
     per_class: int,
     seed: int,
-    data: tuple[str, ...],
-    store: str | None,
-    device: str,
-    plugins: tuple[str, ...],
-    leaderboard: str | None,
+    place: Place,
 ) -> None:
     """Print what attacks leave of a published VICTIM, each alone and all together, with the CPU seconds they take.
 
@@ -53,13 +49,13 @@ def union(
     from ecgbench.core.victim import frozen
     from ecgbench.runs.zoo import checkpoints, load_victim, published
 
-    runner, folder = open_runner(data, store, device, plugins, leaderboard), checkpoints(leaderboard)
+    runner, folder = place.runner(), checkpoints(place.leaderboard)
     _, _, card = published(victim, folder)
     dataset = runner.catalog.resolve("dataset", card.dataset)
     task = runner.recordings.task(dataset).some_of_each(per_class)
     rules = runner.catalog.resolve("threat", threat)
     names = [*(attack or DEFAULT), *(_adapters(runner) if adapters else [])]
-    module = frozen(load_victim(victim, folder).to(device))
+    module = frozen(load_victim(victim, folder).to(place.device))
     runs = list(_runs(runner, names, module, task, rules, eps, seed))
     if not runs:
         raise click.UsageError("no attack fits; expected one that runs on this task under this threat.")

@@ -154,7 +154,7 @@ USAGE = {
     "run --model mpl --attack pgd": "no model is named 'mpl'; did you mean 'mlp'?",
     "run --model mlp --attack pdg100": "no attack is named 'pdg100'; did you mean 'pgd100'?",
     "run --model mlp --attack pgd --defense adaptve": "did you mean 'adaptive'?",
-    "run --model mlp --attack pgd --dataset synthetic": "did you mean 'synthetic-beats'?",
+    "run --model mlp --attack pgd --dataset synthetic": "did you mean 'synthetic-icu'?",
     "run --model mlp --attack pgd --threat l3": "known: l2, linf.",
     "run --model mlp --attack pgd --protocol standrad": "did you mean 'standard'?",
     "run --model mlp --attack pgd --defense adaptive[attack=pdg]": "no attack is named 'pdg'; did you mean 'pgd'?",
@@ -179,7 +179,7 @@ USAGE = {
     "run --model mlp --attack pgd --data mitbit=.": "no dataset is named 'mitbit'; did you mean 'mitbih'?",
     "run --model mlp --attack pgd --plugin nowhere.py": "plugin 'nowhere.py' is refused",
     "run --modle mlp": "Did you mean",
-    "run nowhere.toml": "the suite nowhere.toml cannot be read; expected a TOML file.",
+    "run nowhere.toml": "the suite nowhere.toml cannot be read: No such file or directory; expected a TOML file.",
     "run nowhere.toml --model mlp": "a suite file and selectors were both given",
     "rnu": "Did you mean 'run'?",
     "plan --model mpl --attack pgd": "did you mean 'mlp'?",
@@ -210,7 +210,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
 SUITES = {
     "cannot.toml": "cannot be read",
     "no.toml": "is not TOML",
-    "empty.toml": "no table [[grid]]",
+    "empty.toml": "lacks [[grid]]",
     "key.toml": "did you mean 'attack'?",
     "eps.toml": "eps -1.0 given",
 }
@@ -510,7 +510,9 @@ def test_recordings_make_the_same_cells_wherever_they_lie_and_others_when_they_c
 def test_data_says_where_recordings_are(tmp_path: Path) -> None:
     data = tree(tmp_path / "data" / "mitdb")
     assert ecgbench(tmp_path, "data", "path", "mitbih").out == f"{data}\n"
-    listed = {name: state for name, state, *_ in map(str.split, ecgbench(tmp_path, "data", "list").out.splitlines())}
+    told = ecgbench(tmp_path, "data", "list").out
+    listed = dict(re.findall(r"^  (\S+)\s+(\S+)", told, re.MULTILINE))
+    assert all(len(line) <= 80 for line in told.splitlines())
     assert listed["mitbih"] == "10" and listed["cinc2017"] == "missing:" and listed["synthetic-beats"] == "embedded"
     answer = ecgbench(tmp_path, "data", "verify", "mitbih")
     assert answer.code == 5 and "Traceback" not in answer.err
