@@ -1,9 +1,9 @@
 """ecgbench: how robust is this ECG classifier really?
 
 `ecgbench.run(...)` gives the records of a suite, `ecgbench.evaluate(...)` judges a model you have,
-`ecgbench.load_victim(...)` loads a published one. Plugins import all they need from here:
-`from ecgbench import Attack, Trial, hookimpl`. Names are imported when they are first used, so that the command
-line starts at once.
+`ecgbench.load_victim(...)` loads a published one, `ecgbench.frame(records)` makes a table of records. Plugins import
+all they need from here: `from ecgbench import Attack, Trial, hookimpl`. Names are imported when they are first used, so
+that the command line starts at once.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         run_sequentially,
         train,
     )
+    from ecgbench.results.frame import frame
     from ecgbench.runs.zoo import load_victim
 
 __all__ = [
@@ -119,6 +120,7 @@ __all__ = [
     "dlr",
     "evaluate",
     "evaluating",
+    "frame",
     "frozen",
     "hookimpl",
     "instead",
@@ -130,7 +132,7 @@ __all__ = [
     "run_sequentially",
     "train",
 ]
-_HOME = {"evaluate": "api", "run": "api", "load_victim": "runs.zoo"}
+_HOME = {"evaluate": "api", "run": "api", "frame": "results.frame", "load_victim": "runs.zoo"}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,13 +28,20 @@ def results() -> None:
 @click.argument("keys", nargs=-1)
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="One record a line.")
-def show(keys: tuple[str, ...], store: str | None, as_json: bool) -> None:
+@click.option("--csv", "as_csv", is_flag=True, help="A table with a row for each eps.")
+@click.option("--wide", is_flag=True, help="With --csv: a row for each record.")
+def show(keys: tuple[str, ...], store: str | None, as_json: bool, as_csv: bool, wide: bool) -> None:
     """Show the records KEYS; all that are kept, if none is named."""
     from ecgbench.cli.tables import tables
 
     records = [_read(key, store)[0] for key in keys] if keys else _all(store)
     if not records:
         raise EcgbenchError("no record is kept here; make one with: ecgbench run.")
+    if as_csv:
+        from ecgbench.results.frame import frame
+
+        click.echo(frame(records, wide=wide).to_csv(index=False), nl=False)
+        return
     click.echo(b"".join(r.json() + b"\n" for r in records) if as_json else tables(records), nl=False)
 
 
