@@ -29,7 +29,7 @@ def test_a_long_table_has_a_row_for_each_eps() -> None:
     score = records()[0].score(0.1)
     assert score is not None
     assert first[["acc_low", "acc_high"]].iloc[1].tolist() == list(score.interval.acc)
-    assert table[table.attack == "fgsm"].flags.unique().tolist() == ["LOSS STEP"]
+    assert table[table.attack == "fgsm"]["flags"].unique().tolist() == ["LOSS STEP"]
     failed = table[table.status == "failed"]
     assert len(failed) == 1 and failed.acc.isna().all()
 
