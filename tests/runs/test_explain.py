@@ -159,7 +159,8 @@ def test_a_kept_cell_lacks_nothing(tmp_path: Path) -> None:
 def why(home: Path, *options: str) -> list[str]:
     """What `explain` says of the one cell that these options plan."""
     (cell,) = ecgbench(home, "plan", *options, "--json").records
-    first, *differences = ecgbench(home, "explain", cell["key"]).out.splitlines()
+    whole = ecgbench(home, "explain", cell["key"]).out.replace("\n    ", " ")  # lines are folded for a terminal
+    first, *differences = whole.splitlines()
     assert first.startswith(f"{cell['key'][:12]} is missing: ")
     return [first.partition(": ")[2], *(line.strip() for line in differences)]
 
