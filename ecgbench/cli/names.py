@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ecgbench.registry.catalog import Catalog
     from ecgbench.registry.loading import RegisteredPlugin
 
-KINDS = ("datasets", "models", "attacks", "defenses")
+KINDS = ("datasets", "models", "attacks", "defenses", "certificates")
 FIXED = {
     "sample": "an answer is fixed by the seed and the sample",
     "chunk": "an answer is fixed by the seed and the chunk that the sample is attacked in",
@@ -27,7 +27,7 @@ FIXED = {
 @click.argument("kind", required=False, type=click.Choice((*KINDS, "plugins")))
 @plugin_option
 def list_(kind: str | None, plugins: tuple[str, ...]) -> None:
-    """List datasets, models, attacks, defenses or plugins (all four kinds by default)."""
+    """List datasets, models, attacks, defenses, certificates or plugins (all five kinds by default)."""
     from ecgbench.registry.catalog import discover
 
     catalog = discover(plugins)

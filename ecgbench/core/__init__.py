@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ecgbench.core.certificates import Certificate, Proof
     from ecgbench.core.data import Batch, Samples, Task
     from ecgbench.core.dataroot import DataRoot, Remote, digest
     from ecgbench.core.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "Ball",
     "Batch",
     "ByteSignals",
+    "Certificate",
     "Checkpoint",
     "ContractError",
     "DataError",
@@ -60,6 +62,7 @@ __all__ = [
     "Note",
     "Outputs",
     "Precision",
+    "Proof",
     "RandomStream",
     "Remote",
     "Samples",
@@ -92,6 +95,7 @@ __all__ = [
     "train",
 ]
 _MODULES = {
+    "certificates": ("Certificate", "Proof"),
     "data": ("Batch", "Samples", "Task"),
     "dataroot": ("DataRoot", "Remote", "digest"),
     "errors": (

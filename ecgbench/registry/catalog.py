@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, overload
 
 from ecgbench.core import hookspecs
+from ecgbench.core.certificates import Certificate
 from ecgbench.core.errors import EcgbenchError, NotInstalledError, UnknownNameError
 from ecgbench.core.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.core.threat import Threat
@@ -33,7 +34,8 @@ LOCAL = "local"  # stands for the distribution of a plugin given by name or path
 
 @dataclass(frozen=True)
 class Catalog:
-    """All offers by kind and name; kinds are "dataset", "model", "attack", "defense", "threat", "protocol".
+    """All offers by kind and name; kinds are "dataset", "model", "attack", "defense", "certificate", "threat",
+    "protocol".
 
     A name that two plugins offer stands in `contested`, (kind, name) -> the sentence that says so, and cannot
     be used. `given` names the plugins that were asked for beside the installed ones: modules, and files by their
@@ -44,6 +46,7 @@ class Catalog:
     models: Mapping[str, RegisteredPlugin]
     attacks: Mapping[str, RegisteredPlugin]
     defenses: Mapping[str, RegisteredPlugin]
+    certificates: Mapping[str, RegisteredPlugin]
     plugins: tuple[PluginInfo, ...] = ()
     contested: Mapping[tuple[str, str], str] = field(default_factory=dict)
     given: tuple[str, ...] = ()
@@ -82,6 +85,8 @@ class Catalog:
     def resolve(self, kind: Literal["attack"], text: str) -> Attack: ...
     @overload
     def resolve(self, kind: Literal["defense"], text: str) -> Defense: ...
+    @overload
+    def resolve(self, kind: Literal["certificate"], text: str) -> Certificate: ...
     @overload
     def resolve(self, kind: Literal["threat"], text: str) -> Threat: ...
     @overload

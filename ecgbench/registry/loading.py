@@ -11,14 +11,20 @@ from typing import Any
 
 import pluggy
 
-from ecgbench.core import hookspecs
+from ecgbench.core import certificates, hookspecs
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
 from ecgbench.core.parameters import check_parameters
 from ecgbench.registry.grammar import NAME
 from ecgbench.registry.selector import INTERFACES
 
-HOOKS = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense"}
-REQUIRED_METHODS = {"dataset": "load", "model": "build", "attack": "perturb", "defense": "fit"}
+HOOKS = {
+    **{"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense"},
+    "certificates": "certificate",
+}
+REQUIRED_METHODS = {
+    **{"dataset": "load", "model": "build", "attack": "perturb", "defense": "fit"},
+    "certificate": "prove",
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ def _implementations(module: ModuleType) -> list[tuple[str, Any]]:
     """Every function of the module that is marked as a hook, with the name of that hook."""
     plugins = pluggy.PluginManager(hookspecs.PROJECT)  # one of its own, so that no plugin can disturb another
     plugins.add_hookspecs(hookspecs)
+    plugins.add_hookspecs(certificates)
     plugins.register(module)
     found = [(hook.name, each) for hook in plugins.get_hookcallers(module) or () for each in hook.get_hookimpls()]
     if not found:

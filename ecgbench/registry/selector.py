@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any, Protocol
 
+from ecgbench.core.certificates import Certificate
 from ecgbench.core.errors import EcgbenchError, instead
 from ecgbench.core.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.core.parameters import SWITCHES, MisfitError, Reader, kind, misfit, parameters
@@ -38,6 +39,7 @@ INTERFACES: Mapping[str, type] = {
     "model": Model,
     "attack": Attack,
     "defense": Defense,
+    "certificate": Certificate,
     "threat": Threat,
 }
 THREATS: Mapping[str, Threat] = {"linf": Threat("linf"), "l2": Threat("l2")}
