@@ -1,4 +1,4 @@
-"""Certificates: plugins that prove a victim's answer for all of a ball, where attacks only look for a counterexample."""
+"""Certificates: plugins that prove a victim's answer for all of a ball, where attacks look for a counterexample."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Proof:
 
 @runtime_checkable
 class Certificate(Parameterised, Protocol):
-    """A way to prove that rows keep their class. A proof that is not found says nothing; one that is wrong is a fault."""
+    """A way to prove that rows keep their class. No proof says nothing; a wrong proof is a fault."""
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
         """Why nothing can be proven here, in one sentence; None if it can."""

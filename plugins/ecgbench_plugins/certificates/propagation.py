@@ -11,7 +11,7 @@ function multiplies it, and twice the sum of all these is subtracted. That cover
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,6 +22,7 @@ from ecgbench_plugins.certificates.graph import Graph
 from ecgbench_plugins.certificates.region import UNIT, Region
 
 Hidden = Literal["lines", "box"]
+Slopes = Mapping[tuple[int, int], Tensor]
 NUMBERS = 1 << 19
 """How many coefficients on a node are held at once: 4 MiB in float64, which caches hold."""
 SMALLEST = 1e-37
@@ -60,6 +61,10 @@ class Box:
         """What both allow."""
         return Box(torch.maximum(self.low, other.low), torch.minimum(self.high, other.high))
 
+    def detach(self) -> Box:
+        """The same numbers without a gradient."""
+        return Box(self.low.detach(), self.high.detach())
+
     def farthest(self) -> Tensor:
         """The largest absolute value, entry by entry."""
         return torch.maximum(-self.low, self.high)
@@ -74,24 +79,46 @@ class Bounds:
     lines: dict[int, Lines]
 
     def __getitem__(self, rows: Tensor) -> Bounds:
-        parts = ({number: part[rows] for number, part in each.items()} for each in (self.boxes, self.errors, self.lines))
+        parts = (
+            {number: part[rows] for number, part in each.items()} for each in (self.boxes, self.errors, self.lines)
+        )
         return Bounds(*parts)  # type: ignore[arg-type]
 
 
-def bounded(graph: Graph, region: Region, hidden: Hidden) -> Bounds:
-    """Bounds of every node; of what goes into ReLUs by the boxes before, by "lines" from the input, too."""
+def bounded(
+    graph: Graph, region: Region, hidden: Hidden, slopes: Slopes | None = None, known: Bounds | None = None
+) -> Bounds:
+    """Bounds of every node; of what goes into ReLUs by the boxes before, by "lines" from the input, too.
+
+    `slopes` are those of the lower lines, by the node that is bounded and the ReLU; `known` are boxes found before.
+    """
     bounds = Bounds({0: Box(region.x + region.low - region.slack, region.x + region.high + region.slack)}, {}, {})
     for number, node in enumerate(graph.nodes[1:], 1):
         if node.kind != "relu":
             forward(graph, number, bounds)
+            if known is not None:
+                bounds.boxes[number] = bounds.boxes[number].within(known.boxes[number])
             continue
         (before,) = node.parents
         if hidden == "lines":
-            bounds.boxes[before] = tightened(graph, region, bounds, before)
+            bounds.boxes[before] = tightened(graph, region, sloped(bounds, before, slopes or {}), before)
         box = bounds.boxes[before]
         bounds.boxes[number] = Box(box.low.clamp_min(0), box.high.clamp_min(0))
         bounds.lines[number] = lines(box)
     return bounds
+
+
+def sloped(bounds: Bounds, start: int, slopes: Slopes) -> Bounds:
+    """The bounds with the lower lines that `slopes` has for the node `start`; where ReLUs switch, all else is exact."""
+    given = {relu: slope for (node, relu), slope in slopes.items() if node == start and relu in bounds.lines}
+    if not given:
+        return bounds
+    changed = {relu: replace(bounds.lines[relu], lower=_sloped(bounds.lines[relu], given[relu])) for relu in given}
+    return replace(bounds, lines=bounds.lines | changed)
+
+
+def _sloped(line: Lines, slope: Tensor) -> Tensor:
+    return torch.where(line.upper_from > 0, slope.clamp(0, 1), line.lower)
 
 
 def forward(graph: Graph, number: int, bounds: Bounds) -> None:
@@ -147,11 +174,18 @@ def tightened(graph: Graph, region: Region, bounds: Bounds, number: int) -> Box:
 
 
 def backward(
-    graph: Graph, region: Region, bounds: Bounds, number: int, coefficients: Tensor, rows: Tensor
+    graph: Graph,
+    region: Region,
+    bounds: Bounds,
+    number: int,
+    coefficients: Tensor,
+    rows: Tensor,
+    seen: dict[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Lower bounds (b,) of linear functions of a node, and how far off rounding may be: less these they hold.
 
     `coefficients` (b, *shape of the node) are the functions, `rows` (b,) the row of `region` and `bounds` of each.
+    The coefficients on every ReLU are put into `seen`, and those on the input as number 0.
     """
     pending = {number: coefficients}
     least, error = (torch.zeros(len(coefficients), dtype=coefficients.dtype) for _ in range(2))
@@ -159,7 +193,10 @@ def backward(
         ahead = pending.pop(place, None)
         if ahead is None:
             continue
+        parts: tuple[Tensor, ...]
         if graph.nodes[place].kind == "relu":
+            if seen is not None:
+                seen[place] = ahead
             parts, constant = _through_relu(bounds.lines[place][rows], ahead)
         else:
             parts, constant = graph.transposed(place, ahead), ahead * graph.bias(place)
@@ -168,6 +205,8 @@ def backward(
         least = least + constant.flatten(1).sum(1)
         for parent, part in zip(graph.nodes[place].parents, parts, strict=True):
             pending[parent] = pending[parent] + part if parent in pending else part
+    if seen is not None:
+        seen[0] = pending[0]
     over_input, off = region[rows].least(pending[0])
     return least + over_input, error + off
 
@@ -222,4 +261,3 @@ def by_intervals(graph: Graph, bounds: Bounds) -> Bounds:
     """The same bounds with the constant lines of intervals."""
     boxes = {number: bounds.boxes[graph.nodes[number].parents[0]] for number in bounds.lines}
     return replace(bounds, lines={number: flat(box) for number, box in boxes.items()})
-

@@ -60,35 +60,41 @@ class Region:
         The first is exact over the ball; less the second it holds for all that the ball counts as inside.
         """
         rows = coefficients.flatten(1)
-        x, low, high, slack = (part.flatten(1) for part in (self.x, self.low, self.high, self.slack))
+        off = (rows.abs() * self.slack.flatten(1)).sum(1)
+        middle = (rows * self.x.flatten(1)).sum(1)
         if self.eps is None or self.sides is None:
-            reach = (rows * torch.where(rows > 0, low, high)).sum(1)
-        else:
-            sides = self.sides.flatten(1)
-            reach = _least_l2(rows * sides, low / sides, high / sides, self.eps)
-        return (rows * x).sum(1) + reach, (rows.abs() * slack).sum(1)
+            return middle + (rows * self.lowest(coefficients).flatten(1)).sum(1), off
+        scaled, moved, twice = self._clipped(coefficients)
+        return middle + (scaled * moved).sum(1) + (moved.square().sum(1) - self.eps.square()) / twice, off
 
+    def lowest(self, coefficients: Tensor) -> Tensor:
+        """The move inside the ball that makes each linear function least, (n, 1, *shape) as `coefficients` are."""
+        if self.eps is None or self.sides is None:
+            return torch.where(coefficients > 0, self.low, self.high)
+        return self._clipped(coefficients)[1].view_as(coefficients) * self.sides
 
-def _least_l2(rows: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor:
-    """min of `rows` . d over low <= d <= high and |d|_2 <= eps: at d = clip(-t rows, low, high), t as large as eps lets.
+    def _clipped(self, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients c and the move d in the unit of each place, (n, d), and 2 t (n,): d = clip(-t c, low, high).
 
-    That is the stationary point of the Lagrangian; a t that is off leaves a lower bound all the same, by weak duality:
-    min over the box of rows . d + (|d|^2 - eps^2) / (2 t).
-    """
-    square = rows.square()
-    corner = torch.where(rows > 0, low, high)
-    whole = corner.norm(dim=1) <= eps
-    t = eps / square.sum(1).sqrt().clamp_min(1e-300)
-    for _ in range(64):
-        point = -t[:, None] * rows
-        cut = point.clamp(low, high)
-        inside = point == cut
-        left = eps.square() - torch.where(inside, 0.0, cut).square().sum(1)
-        better = (left.clamp_min(0) / (square * inside).sum(1).clamp_min(1e-300)).sqrt()
-        moved = (better > t * (1 + 1e-9)) & ~whole & inside.any(1)
-        if not bool(moved.any()):
-            break
-        t = torch.where(moved, better, t)
-    cut = (-t[:, None] * rows).clamp(low, high)
-    dual = (rows * cut).sum(1) + (cut.square().sum(1) - eps.square()) / (2 * t).clamp_min(1e-300)
-    return torch.where(whole, (rows * corner).sum(1), dual)
+        t is the largest with |d|_2 <= eps: d is then the stationary point of the Lagrangian of min c . d over box and
+        norm. By weak duality min over the box of c . d + (|d|^2 - eps^2) / (2 t) is a lower bound for every t; t is
+        infinite where the norm does not bind.
+        """
+        assert self.sides is not None and self.eps is not None
+        sides, eps = self.sides.flatten(1), self.eps
+        rows, low, high = coefficients.flatten(1) * sides, self.low.flatten(1) / sides, self.high.flatten(1) / sides
+        square, t = rows.square(), eps / rows.norm(dim=1).clamp_min(1e-150)
+        for _ in range(64):
+            move = -t[:, None] * rows
+            inside = (move >= low) & (move <= high)
+            left = eps.square() - torch.where(inside, 0.0, move.clamp(low, high)).square().sum(1)
+            open_ = (square * inside).sum(1)
+            better = (left.clamp_min(0) / open_.clamp_min(1e-300)).sqrt()
+            moved = (better > t * (1 + 1e-9)) & (open_ > 0)
+            if not bool(moved.any()):
+                break
+            t = torch.where(moved, better, t)
+        corner = torch.where(rows > 0, low, high)
+        whole = corner.norm(dim=1) <= eps
+        move = torch.where(whole[:, None], corner, (-t[:, None] * rows).clamp(low, high))
+        return rows, move, torch.where(whole, torch.inf, 2 * t)

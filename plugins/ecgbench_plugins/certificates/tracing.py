@@ -228,7 +228,7 @@ def _largest(parts: list[Tensor]) -> Tensor:
 
 
 def _leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """a x + (1 - a) relu(x)."""
+    """A x + (1 - a) relu(x)."""
     return relu(x) * (1 - negative_slope) + x * negative_slope
 
 

@@ -107,7 +107,7 @@ def leads(module: Module, x: Tensor, y: Tensor) -> Tensor:
     return true - logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
-def least_found(module: Module, batch: Batch, ball: Ball, seed: int, steps: int = 20, draws: int = 20) -> Tensor:
+def least_found(module: Module, batch: Batch, ball: Ball, seed: int, steps: int = 15, draws: int = 8) -> Tensor:
     """The smallest lead that random points and steepest descent of each lead find in the ball, in float64: (n,)."""
     rng, y, found = RandomStream(("points", seed)), batch.y, leads(module, batch.x, batch.y).double()
     for draw in range(draws):
@@ -115,7 +115,7 @@ def least_found(module: Module, batch: Batch, ball: Ball, seed: int, steps: int 
         corner = ball.project(100 * ball.sample(batch.ids, batch.x.shape[1:], rng.fold_in("corner", draw)))
         for delta in (inside, corner):
             found = torch.minimum(found, leads(module, batch.x + delta, y).double())
-    for start in range(3):
+    for start in range(2):
         delta = ball.sample(batch.ids, batch.x.shape[1:], rng.fold_in("start", start))
         for step in range(steps):
             with torch.enable_grad():
