@@ -46,9 +46,9 @@ class Catalog:
     models: Mapping[str, RegisteredPlugin]
     attacks: Mapping[str, RegisteredPlugin]
     defenses: Mapping[str, RegisteredPlugin]
-    certificates: Mapping[str, RegisteredPlugin]
     plugins: tuple[PluginInfo, ...] = ()
     contested: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    certificates: Mapping[str, RegisteredPlugin] = field(default_factory=dict)
     given: tuple[str, ...] = ()
 
     def lookup(self, kind: str, name: str) -> RegisteredPlugin:
@@ -234,4 +234,5 @@ def _merged(plugins: Iterable[PluginInfo]) -> Catalog:
         defenses=offers["defenses"],
         plugins=plugins,
         contested=contested,
+        certificates=offers["certificates"],
     )

@@ -57,7 +57,11 @@ def test_one_module_may_offer_two_kinds():
     ("source", "reason"),
     [
         (HOOK.replace("def attacks", "def attaks") + "{}", "no hook is named 'attaks'; did you mean 'attacks'?"),
-        (HEAD, "it implements no hook; expected a function marked @hookimpl: datasets, models, attacks, defenses."),
+        (
+            HEAD,
+            "it implements no hook; expected a function marked @hookimpl: datasets, models, attacks, defenses, "
+            "certificates.",
+        ),
         (HOOK.replace("attacks()", "attacks(config)") + "{}", "Argument(s) {'config'} are declared in the hookimpl"),
         (HOOK + "[Push()]", "attacks() gave [Push(steps=1)]; expected values by name, a mapping."),
         (HOOK + "{'push': Push}", "attacks() gave 'push': the class Push; expected a value such as Push()."),

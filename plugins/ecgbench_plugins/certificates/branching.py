@@ -48,7 +48,7 @@ class Domains:
         return Domains(*(torch.cat(pair) for pair in parts))
 
     def split(self, places: Tensor) -> Domains:
-        """Two domains for each: first all where the value at its `place` is not negative, then all where not positive."""
+        """Two domains for each: all where the value at its place is at least 0, then all where it is at most 0."""
         rows = torch.arange(len(self))
         low, high, over, under = self.low.clone(), self.high.clone(), self.sign.clone(), self.sign.clone()
         low[rows, places], high[rows, places] = 0.0, 0.0
@@ -69,7 +69,8 @@ class Search:
         """The whole region, as `bounds` know it."""
         boxes = [self.bounds.boxes[self.graph.nodes[relu].parents[0]] for relu in self.graph.relus]
         low, high = (
-            torch.cat([side.flatten(1) for side in sides], 1) for sides in zip(*((b.low, b.high) for b in boxes))
+            torch.cat([side.flatten(1) for side in sides], 1)
+            for sides in zip(*((box.low, box.high) for box in boxes), strict=True)
         )
         slopes = torch.cat([self.bounds.lines[relu].lower.flatten(1) for relu in self.graph.relus], 1)
         return Domains(low, high, torch.zeros_like(low), slopes, torch.zeros_like(low))

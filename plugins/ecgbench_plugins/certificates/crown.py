@@ -106,7 +106,7 @@ def affordable(graph: Graph, bounds: Bounds) -> int:
 
 
 def leads(y: Tensor, goal: Goal, classes: int) -> Tensor:
-    """Coefficients (n, rivals, classes) on the logits: of how far class `y` (n,) leads each class that meets the goal."""
+    """Coefficients (n, rivals, classes) on the logits: of the lead of class `y` (n,) over each that meets the goal."""
     if goal.untargeted:
         others = torch.arange(classes - 1).expand(len(y), -1)
         rivals = others + (others >= y[:, None])

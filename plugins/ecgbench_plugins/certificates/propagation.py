@@ -1,7 +1,7 @@
 """Linear bounds of what a graph computes on a region: intervals forward, and CROWN's backward substitution.
 
 Zhang et al. 2018 (arXiv 1811.00866), section 3: a linear function of a value is bounded by one of the value before it,
-back to the input, where its least over the region is known. ReLUs that may be on either side of 0 lie between two lines.
+back to the input, where its least over the region is known. A ReLU that may switch lies between two lines.
 
 All is computed in float64, and holds for the module in float32: a value that is rounded is off by no more than
 `terms` roundings of the sum of its absolute products (Higham 2002, section 3.1), wherever that happens the linear

@@ -261,7 +261,9 @@ def trace(victim: Victim, batch: Batch) -> Graph:
     if victim.takes_rng or victim.takes_mask:
         asks = "draws random numbers" if victim.takes_rng else "reads the mask"
         raise EcgbenchError(f"{victim.name} {asks}; linear bounds expect a module of the signal alone.")
-    exact = Victim(copy.deepcopy(victim.module).double().requires_grad_(False).eval(), victim.classes)
+    if not victim.outputs.exclusive:
+        raise EcgbenchError(f"{victim.name} answers several labels at once; linear bounds expect one class a sample.")
+    exact = Victim(copy.deepcopy(victim.module).double().requires_grad_(False).eval(), victim.outputs)
     shape = batch.x[:1].shape
     tape = Tape(shape)
     middle = tape.traced(torch.zeros(shape, dtype=torch.float64), 0)

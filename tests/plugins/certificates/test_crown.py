@@ -15,6 +15,7 @@ from torch.nn import Module, Sequential
 from ecgbench.core.certificates import Proof
 from ecgbench.core.data import Batch
 from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Ball, Goal, Threat
 from ecgbench.core.victim import Victim, frozen
@@ -34,12 +35,14 @@ METHODS = {
     "beta-crown": LinearBounds(steps=2, domains=20),
     "beta-crown-ibp": LinearBounds("lines", "box", steps=1, domains=20),
 }
+OUTPUTS = SingleLabel(("a", "b", "c"))
+PAIR = SingleLabel(("a", "b"))
 UNTARGETED = Threat("linf")
 
 
 def prove(method: LinearBounds, module: Module, batch: Batch, ball: Ball, goal: Goal | None = None) -> Proof:
-    goal = UNTARGETED.goal(batch.y, ("a", "b", "c")) if goal is None else goal
-    return method.prove(Victim(module, CLASSES), batch, ball, goal, RNG)
+    goal = UNTARGETED.goal(batch.y, OUTPUTS) if goal is None else goal
+    return method.prove(Victim(module, OUTPUTS), batch, ball, goal, RNG)
 
 
 def predicted(module: Module, batch: Batch) -> Batch:
@@ -104,7 +107,7 @@ def test_a_linear_victim_is_bounded_exactly(
     batch = problem.task.test
     threat = Threat(norm, bounds=bounds is not None)  # type: ignore[arg-type]
     ball = threat.ball(batch, eps, bounds)
-    proof = METHODS[method].prove(problem.victim, batch, ball, threat.goal(batch.y, problem.task.classes), RNG)
+    proof = METHODS[method].prove(problem.victim, batch, ball, threat.goal(batch.y, problem.task.outputs), RNG)
     for row in range(15):
         true = int(batch.y[row])
         exact = min(
@@ -144,7 +147,7 @@ def test_the_error_covers_what_a_ball_counts_as_inside_beside_eps(norm: str) -> 
     problem = linear_problem(2, (1, 30), 40)
     batch, eps = problem.task.test, 10.0
     threat = Threat(norm)  # type: ignore[arg-type]
-    proof = LinearBounds().prove(problem.victim, batch, threat.ball(batch, eps), threat.goal(batch.y, ("a", "b")), RNG)
+    proof = LinearBounds().prove(problem.victim, batch, threat.ball(batch, eps), threat.goal(batch.y, PAIR), RNG)
     for row in range(40):
         true = int(batch.y[row])
         weight = problem.weight[true] - problem.weight[1 - true]
@@ -156,7 +159,7 @@ def test_the_error_covers_what_a_ball_counts_as_inside_beside_eps(norm: str) -> 
 def test_boxes_hold_what_float32_makes_of_a_sample() -> None:
     module = network("perceptron", 8, 30.0)
     batch, seen = samples(8, n=50), list[Tensor]()
-    graph = trace(Victim(module, CLASSES), batch)
+    graph = trace(Victim(module, OUTPUTS), batch)
     bounds = bounded(graph, Region.of(batch.x, UNTARGETED.ball(batch, 0.0)), "lines")
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -176,8 +179,8 @@ def test_the_lower_line_is_the_one_that_leaves_less_area() -> None:
     module = Sequential(nn.Flatten(), Shared()).requires_grad_(False).eval()
     one, no = torch.ones(1, 1), torch.zeros(1, dtype=torch.int64)
     batch = Batch(one, no, torch.ones(1, 1, dtype=torch.bool), no, one[0])
-    goal = UNTARGETED.goal(no, ("a", "b"))
-    proof = LinearBounds().prove(Victim(module, 2), batch, UNTARGETED.ball(batch, 2.0), goal, RNG)
+    goal = UNTARGETED.goal(no, PAIR)
+    proof = LinearBounds().prove(Victim(module, PAIR), batch, UNTARGETED.ball(batch, 2.0), goal, RNG)
     assert float(proof.least) == pytest.approx(1 - 0.1)  # x in [-1, 3], relu(x) >= x; the other line gives 1 - 2.7
 
 
@@ -256,7 +259,7 @@ def test_a_target_is_proven_against_alone() -> None:
     batch = predicted(module, samples(6, n=30))
     batch = batch[batch.y != 2]
     ball = UNTARGETED.ball(batch, 0.05, None)
-    goal = Threat("linf", target="c").goal(batch.y, ("a", "b", "c"))
+    goal = Threat("linf", target="c").goal(batch.y, OUTPUTS)
     target = prove(METHODS["crown"], module, batch, ball, goal)
     both = prove(METHODS["crown"], module, batch, ball)
     assert bool((target.least >= both.least - 1e-12).all())
@@ -314,7 +317,7 @@ def test_two_classes_of_one_logit_are_read_as_the_host_reads_them() -> None:
     module = Sequential(nn.Flatten(), nn.Linear(32, 1)).requires_grad_(False).eval()
     batch = samples(0, n=20)
     batch = replace(batch, y=(module(batch.x).squeeze(1) > 0).long())
-    goal = UNTARGETED.goal(batch.y, ("a", "b"))
-    proof = LinearBounds().prove(Victim(module, 2), batch, UNTARGETED.ball(batch, 0.01), goal, RNG)
+    goal = UNTARGETED.goal(batch.y, PAIR)
+    proof = LinearBounds().prove(Victim(module, PAIR), batch, UNTARGETED.ball(batch, 0.01), goal, RNG)
     exact = module(batch.x).abs().squeeze(1) - 0.01 * module[1].weight.abs().sum()
     torch.testing.assert_close(proof.least.float(), exact, atol=1e-5, rtol=0)
