@@ -114,8 +114,8 @@ def _of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
     for row in rows:
         for key, named in _victims(row.record):
             if weights.get(key) not in (None, named):
-                said = "none" if named is None else named[:12]
-                yield f"{row.path.as_posix()} names weights {said} of {key[:12]}, which has others; make the row again."
+                said = f"names weights {'none' if named is None else named[:12]} of {key[:12]}, which has others"
+                yield f"{row.path.as_posix()} {said}; restore it, or make the row again."
         lost = row.record.provenance.checkpoint if row.record.provenance else None
         if lost is not None and not (checkpoints / STAGE / lost).is_dir():
             yield f"{row.path.as_posix()} was made with the published victim {lost[:12]}, which is missing; restore it."

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import torch
@@ -17,6 +16,7 @@ from ecgbench.core.data import Batch, Task
 from ecgbench.core.errors import ContractError
 from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Defense, returned
+from ecgbench.core.outputs import SINGLE_LABEL, Outputs
 from ecgbench.core.progress import Note, Started
 from ecgbench.core.random import stream
 from ecgbench.core.training import BF16, CURVE
@@ -134,6 +134,7 @@ class Victims:
 
     def _train(self, spec: VictimSpec, checkpoint: TimedCheckpoint) -> Files:
         self._say_why_it_trains()
+        self._try_out(spec)
         defense, module, rng = spec.defense, self._blank(spec), stream("train", spec.seed)
         base = None if spec.base is None else self.get(spec.base)
         with self.recordings.lending(spec.dataset, defense), self._lent(spec, defense) as task:
@@ -158,9 +159,8 @@ class Victims:
 
     def _blank(self, spec: VictimSpec) -> Module:
         """The victim's architecture, untrained."""
-        model, defense = spec.model, spec.defense
-        with self._lent(spec, model if type(defense).wrap is Defense.wrap else named(model, defense)) as task:
-            return architecture(model, defense, task, spec.seed)
+        with self._lent(spec, _builders(spec)) as task:
+            return architecture(spec.model, spec.defense, task, spec.seed)
 
     @contextmanager
     def _lent(self, spec: VictimSpec, who: object) -> Iterator[Task]:
@@ -172,6 +172,18 @@ class Victims:
         blind = task.blind()
         with guarded(who), unlabelled(task.test.y), unwritten(who, tensors(blind)):
             yield blind
+
+    def _try_out(self, spec: VictimSpec) -> None:
+        """Raises ContractError where the untrained module gives no finite logits, a number for each class."""
+        module, task = self._blank(spec), self.recordings.task(spec.dataset)
+        rows, who = task.train[:2].to(self.device), _builders(spec)
+        try:
+            with guarded(who), torch.random.fork_rng(devices=[]):
+                logits = _logits(module.to(self.device), rows, task.outputs)
+        except ContractError as fault:
+            raise ContractError(who, fault.expected, fault.got) from None
+        if not logits.isfinite().all():
+            raise ContractError(who, "finite logits before training", str(logits.flatten().tolist()[0]))
 
     def _check_rebuilt(self, spec: VictimSpec, trained: Module, weights: bytes) -> None:
         """What is kept is what was trained: the weights in a fresh architecture give the same logits.
@@ -191,6 +203,11 @@ class Victims:
             raise ContractError(defense, "a module that its weights determine", "other logits after reloading")
 
 
+def _builders(spec: VictimSpec) -> object:
+    """Who builds the module: the model, and a defense that wraps it."""
+    return spec.model if type(spec.defense).wrap is Defense.wrap else named(spec.model, spec.defense)
+
+
 def _precision(bf16: Tensor | None, base: Trained | None) -> str | None:
     """The precision of a training and, where that was another one, of its base's."""
     if bf16 is None:
@@ -199,6 +216,6 @@ def _precision(bf16: Tensor | None, base: Trained | None) -> str | None:
     return own if base is None or base.precision in (None, own) else f"{own} after {base.precision}"
 
 
-def _logits(module: Module, rows: Batch) -> Any:
+def _logits(module: Module, rows: Batch, outputs: Outputs = SINGLE_LABEL) -> Tensor:
     with torch.no_grad():
-        return frozen(module).logits(rows.x, rows, stream("rebuilt"))
+        return frozen(module, outputs).logits(rows.x, rows, stream("rebuilt"))

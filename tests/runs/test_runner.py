@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
-from torch.nn import Identity, Linear, Module
+from torch.nn import Flatten, Identity, Linear, Module
 
 from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import DataError, StoreError
 from ecgbench.core.fingerprint import digest
-from ecgbench.core.interfaces import Attack, Dataset, Defaults, Defense
+from ecgbench.core.interfaces import Attack, Dataset, Defaults, Defense, Model
 from ecgbench.core.losses import margin
 from ecgbench.core.progress import Checkpoint, Epoch, Note, Progress, Started, SweepProgress
 from ecgbench.core.random import RandomStream
@@ -534,6 +534,32 @@ def test_a_published_victim_of_the_same_parameters_is_used_and_named(
     assert told == [f"using the published victim {key[:12]} (--retrain trains it again)."]
     other = replace(home.bench(), checkpoints=store).execute(replace(CELL, seed=1))
     assert other.provenance is not None and other.provenance.checkpoint is None
+
+
+@dataclass(frozen=True)
+class Odd(Model):
+    """Gives what no victim may."""
+
+    default_dataset: ClassVar[str] = "clouds"
+    fault: Literal["wide", "nan"] = "wide"
+
+    def build(self, task: Task) -> Module:
+        layer = Linear(int(np.prod(task.shape)), 7 if self.fault == "wide" else 3)
+        torch.nn.init.constant_(layer.weight, float("nan") if self.fault == "nan" else 1.0)
+        return torch.nn.Sequential(Flatten(), layer)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("wide", "expected logits of shape (2, 3), got (2, 7)"), ("nan", "expected finite logits")]
+)
+def test_a_model_without_usable_logits_fails_by_its_name_before_it_is_trained(
+    fault: Literal["wide", "nan"], said: str, home: Home, log: list[str]
+) -> None:
+    catalog = replace(CATALOG, models={**CATALOG.models, **offers("model", odd=Odd())})
+    record = replace(home.bench(), catalog=catalog).execute(replace(CELL, model=Odd(fault)))
+    assert record.status == "failed" and record.error is not None
+    assert record.error.startswith("model odd" if fault == "wide" else "model odd[fault=nan]") and said in record.error
+    assert "fit logged" not in log
 
 
 # weights
