@@ -20,9 +20,20 @@ WEAK = {
     "noise": {"strong": "it knows nothing of the victim", "targeted": "it draws without an aim"},
     "square": {"strong": "some hundred queries are few for an L2 ball of 864 unstructured numbers"},
     "pgd-cinc-study": {"strong": "its steps of 0.02, however large eps is, do not cross a large ball"},
+    "ista-ehr": {
+        "order": "its optimizer carries moments from sample to sample",
+        "alone": "its optimizer carries moments from sample to sample",
+        "strong": "its threshold is above its first step",
+        "targeted": "its threshold is above its first step",
+    },
+    "ista-aa": {"strong": "its threshold is above its steps", "targeted": "its threshold is above its steps"},
     "sap": {"strong": "a smooth perturbation is less than the ball allows"},
 }
 INSTEAD = {  # of many queries by default
+    "ista": "ista[steps=40]",
+    "ista-first": "ista-first[steps=40]",
+    "ista-ehr": "ista-ehr[steps=10]",
+    "ista-aa": "ista-aa[steps=10]",
     "spsa": "spsa[pairs=64]",
     "square": "square[queries=300]",
     "strict": "strict[budget=quick]",
