@@ -22,7 +22,6 @@ WEAK = {
     "pgd-cinc-study": {"strong": "its steps of 0.02, however large eps is, do not cross a large ball"},
     "ista-ehr": {
         "order": "its optimizer carries moments from sample to sample",
-        "alone": "its optimizer carries moments from sample to sample",
         "strong": "its threshold is above its first step",
         "targeted": "its threshold is above its first step",
     },
