@@ -69,6 +69,11 @@ class ISTA(Attack):
             raise ValueError("carry=true with batch=0 given; expected the batch whose moments are carried on")
 
     @property
+    def stops_at_success(self) -> bool:
+        """Its answer lies where the class changes, however much further it could go."""
+        return True
+
+    @property
     def determinism(self) -> Literal["sample", "chunk"]:
         return "chunk" if self.carry else "sample"
 
@@ -171,8 +176,8 @@ class Walk:
     moments: Moments
 
     def __getitem__(self, rows: Tensor) -> Walk:
-        parts = (part[rows] for part in (self.delta, self.length, self.weight, self.climbs))
-        return Walk(*parts, self.moments[rows])
+        length, weight, climbs = (part[rows] for part in (self.length, self.weight, self.climbs))
+        return Walk(self.delta[rows], length, weight, climbs, self.moments[rows])
 
     def reweighted(self, steps: int) -> Walk:
         """The same with weights by which `CLIMBING` of the steps would climb, judged by the last `steps`.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Samples, Task
+from ecgbench.core.outputs import SingleLabel
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
 from ecgbench.core.trial import Trial, Watch
@@ -77,12 +78,11 @@ def least_l1(weight: Tensor, x: Tensor, score: Tensor, eps: float) -> tuple[Tens
 
 
 def begin(victim: Module, samples: Samples, eps: float = 1.0, watch: Watch = "last") -> Trial:
-    threat = Threat("linf")
+    threat, outputs = Threat("linf"), SingleLabel(("lives", "dies"))
     batch = samples[torch.arange(len(samples))]
-    ball, goal = threat.ball(batch, eps, (0.0, 1.0)), threat.goal(batch.y, ("lives", "dies"))
-    return Trial.begin(
-        Victim(victim.eval().requires_grad_(False), 2), batch, ball, goal, RandomStream(("v",)), watch=watch
-    )
+    ball, goal = threat.ball(batch, eps, (0.0, 1.0)), threat.goal(batch.y, outputs)
+    frozen = Victim(victim.eval().requires_grad_(False), outputs)
+    return Trial.begin(frozen, batch, ball, goal, RandomStream(("v",)), watch=watch)
 
 
 def l1(delta: Tensor) -> Tensor:
