@@ -11,6 +11,10 @@ from ecgbench.evaluation.uncertainty import over_seeds
 from ecgbench.results.record import Record
 
 METRICS = ("acc", "prec", "f1")
+AFTER_SUCCESS = (
+    "* under attack of perturbations at their first success: higher than the attack could leave it; the protocol "
+    "standard[success=last,sweep=independent,clean_wrong=attacked] goes on"
+)
 
 
 def tables(records: Iterable[Record]) -> str:
@@ -51,14 +55,34 @@ def _scores(records: Sequence[Record]) -> Iterator[str]:
     """For each victim under an attack its name and flags, and below it a figure for each metric and size."""
     for name, group in _by_name(records):
         yield fold(f"{' '.join(name)}: {_flags(group)}")
+        figures = _figures(group)
         columns = [
             (
                 "0 (clean)" if score.eps == 0 else f"{score.eps:g}",
-                [_cell([getattr(record.scores[place], metric) for record in group]) for metric in METRICS],
+                [_cell([one[name][place] for one in figures]) for name in figures[0]],
             )
             for place, score in enumerate(group[0].scores)
         ]
-        yield across("eps", columns, [metric.upper() for metric in METRICS], "  ") + "\n"
+        yield across("eps", columns, list(figures[0]), "  ") + "\n"
+        if any("*" in name for name in figures[0]):
+            yield fold(AFTER_SUCCESS) + "\n"
+
+
+def _figures(records: Sequence[Record]) -> list[dict[str, list[float]]]:
+    """Of each record its figures at each size, by name; those that not every record has are left out."""
+    found = [dict(_figures_of(record)) for record in records]
+    return [{name: values for name, values in each.items() if all(name in other for other in found)} for each in found]
+
+
+def _figures_of(record: Record) -> Iterator[tuple[str, list[float]]]:
+    yield from ((metric.upper(), [getattr(score, metric) for score in record.scores]) for metric in METRICS)
+    classes = record.scores[0].binary or {}
+    for name in classes:
+        areas = [score.binary[name].auroc for score in record.scores if score.binary]
+        mark = "" if record.goes_on else "*"
+        if all(areas):
+            label = f"AUROC{mark}" if len(classes) == 1 else f"AUROC{mark} {name}"
+            yield label, [area.value for area in areas if area]
 
 
 def _by_name(records: Sequence[Record]) -> list[tuple[tuple[str, str, str], list[Record]]]:

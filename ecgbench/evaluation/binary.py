@@ -163,10 +163,10 @@ def _weights(resamples: Resamples, weight: Values) -> Iterator[Values]:
 
 
 def _quantiles(drawn: Values) -> tuple[Values, Values]:
-    """The ends of the interval of each figure, (figures, draws) -> two of (figures,); 0 where no resample has it."""
-    known = np.where(np.isnan(drawn).all(1, keepdims=True), 0.0, drawn)
-    low, high = np.nanquantile(known, TAILS, axis=1)
-    return low, high
+    """Ends of the interval of each figure, (figures, draws) -> two of (figures,); 0 and 1 where no resample has it."""
+    none = np.isnan(drawn).all(1)
+    low, high = np.nanquantile(np.where(none[:, None], 0.0, drawn), TAILS, axis=1)
+    return low, np.where(none, 1.0, high)
 
 
 def _sigmoid(value: Any) -> Any:
