@@ -796,6 +796,17 @@ def test_a_flag_is_explained_below_the_table() -> None:
     assert "  NOISE: made up (effect 0.0314, limit 0.005)" in text.splitlines()
 
 
+def test_two_classes_have_an_auroc_marked_where_the_attack_did_not_go_on() -> None:
+    made = made_up(["0", "01"])
+    odds = np.where(made.y, 1.0, -1.0) * np.array([[1.0], [1.0], [-1.0]])
+    made = replace(made, logits=odds[:, :, None].astype(np.float16), threshold=np.array([0.0]))
+    one = row(made).record
+    marked, plain = tables([one]), tables([msgspec.structs.replace(one, goes_on=True)])
+    assert [line.split()[1:] for line in marked.splitlines() if "AUROC*" in line] == [["1.000", "1.000", "0.000"]]
+    assert "AUROC" in plain and "*" not in plain and "first success" in marked
+    assert "AUROC" not in tables([row(made_up(["0", "01"])).record])
+
+
 @pytest.mark.parametrize(("quiet", "every", "lines"), [(False, 0.0, True), (False, 3600.0, False), (True, 0.0, False)])
 def test_a_log_has_a_line_now_and_then_while_a_cell_is_worked_on(
     quiet: bool, every: float, lines: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
