@@ -164,7 +164,7 @@ def _weights(resamples: Resamples, weight: Values) -> Iterator[Values]:
 
 def _quantiles(drawn: Values) -> tuple[Values, Values]:
     """Ends of the interval of each figure, (figures, draws) -> two of (figures,); 0 and 1 where no resample has it."""
-    none = np.isnan(drawn).all(1)
+    none: NDArray[np.bool_] = np.asarray(np.isnan(drawn).all(1))
     low, high = np.nanquantile(np.where(none[:, None], 0.0, drawn), TAILS, axis=1)
     return low, np.where(none, 1.0, high)
 
