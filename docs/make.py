@@ -183,7 +183,12 @@ def _facts(value: Any, catalog: Catalog) -> Iterator[str]:
         sizes = ", ".join(f"{eps:g}" for eps in plan.eps)
         threat = catalog.canonical("threat", plan.threat)
         yield f"Defaults of a run: threat `{threat}`, eps {sizes}, headline {plan.headline:g}."
-        yield "Embedded.\n" if value.remote is None else f"Recordings: {value.remote.url}\n"
+        own = (
+            "Embedded.\n"
+            if type(value).files is Dataset.files
+            else "Recordings are brought along, and never downloaded.\n"
+        )
+        yield own if value.remote is None else f"Recordings: {value.remote.url}\n"
     elif isinstance(value, Model):
         yield f"Default dataset: `{value.default_dataset}`.\n"
     elif isinstance(value, Attack):

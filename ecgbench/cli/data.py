@@ -110,9 +110,13 @@ def path(name: str, data: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 
 
 def _remote(catalog: Catalog, name: str) -> Remote:
-    remote = catalog.resolve("dataset", name).remote
+    from ecgbench.core.interfaces import Dataset
+
+    dataset = catalog.resolve("dataset", name)
+    remote = dataset.remote
     if remote is None:
-        raise EcgbenchError(f"dataset {name} is embedded; nothing is downloaded for it.")
+        which = "is embedded" if type(dataset).files is Dataset.files else "reads files that everyone brings along"
+        raise EcgbenchError(f"dataset {name} {which}; nothing is downloaded for it.")
     return remote
 
 

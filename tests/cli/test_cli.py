@@ -193,6 +193,7 @@ USAGE = {
     "results compare 0 1": "0 records begin with '0'",
     "data get mitbhi": "did you mean 'mitbih'?",
     "data get synthetic-beats": "is embedded; nothing is downloaded",
+    "data get mimic3": "reads files that everyone brings along; nothing is downloaded",
     "data path synthetic-beats": "is embedded; it has no folder",
 }
 

@@ -254,6 +254,27 @@ def test_between_two_admissions_less_than_a_day_apart_the_border_is_in_the_middl
     assert cohort(tree, tmp_path / "after")["hadm_id"].tolist() == [100, 101]
 
 
+def test_borders_reach_12_hours_out_and_no_further_than_half_way_to_a_neighbour(tmp_path: Path) -> None:
+    tree = Tree()
+    ends = START + 96 * HOUR
+    second, third = ends + 12 * HOUR, ends + (10 + 2 + 96 + 24) * HOUR  # their admissions begin 10 and 24 hours behind
+    for admission, intime in ((100, START), (101, second), (102, third + 2 * HOUR)):
+        tree.admit(1, admission, admission + 100, intime=intime)
+    tree.admit(2, 103, 203, intime=START + HOUR)  # of another patient
+    files = mimic3_tables.find_tables(DataRoot(tree.write(tmp_path)))
+    with mimic3_tables._database(files) as database:
+        rows = database.execute(
+            f"select hadm_id, begins, ends from ({mimic3_tables.sql('borders')}) order by 1"
+        ).fetchall()
+    middle, last = ends + 5 * HOUR, third + 98 * HOUR
+    assert rows == [
+        (100, START - 14 * HOUR, middle),
+        (101, middle, second + 108 * HOUR),
+        (102, third - 12 * HOUR, last + 12 * HOUR),
+        (103, START - 13 * HOUR, ends + 13 * HOUR),
+    ]
+
+
 def test_the_13th_laboratory_value_is_inr_or_magnesium(tmp_path: Path) -> None:
     tree = one()
     tree.lab(1, 100, 51237, START + HOUR, 1.5)
