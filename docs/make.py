@@ -16,7 +16,7 @@ from typing import Any
 
 from ecgbench import testing
 from ecgbench.checks.flags import REGISTRY
-from ecgbench.core import errors, hookspecs
+from ecgbench.core import certificates, errors, hookspecs
 from ecgbench.core.data import Batch, Samples, Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.interfaces import Attack, Dataset, Model
@@ -111,7 +111,8 @@ def _reference(catalog: Catalog) -> Iterator[str]:
         for names in _by_class(values):
             yield from _plugin(names, catalog)
     yield "## Hooks\n"
-    yield from _table(["hook", "gives"], [[f"`{hook}`", _first(getattr(hookspecs, hook))] for hook in HOOKS])
+    specs = {**vars(hookspecs), **vars(certificates)}
+    yield from _table(["hook", "gives"], [[f"`{hook}`", _first(specs[hook])] for hook in HOOKS])
     yield "## What a plugin is given\n"
     for given in GIVEN:
         yield from _given(given)
