@@ -52,13 +52,13 @@ class Protocol(Parameterised):
         if self.per_class < 0:
             raise EcgbenchError(f"per_class={self.per_class} given; expected 0 or more samples of each class.")
 
-    def goes_on(self, attack: Attack) -> bool:
+    @property
+    def goes_on(self) -> bool:
         """Whether every sample is attacked at every eps for all of the attack's steps, adversarial already or not.
 
         Only then a score that needs more than the prediction, such as the AUROC, is as low as the attack can make it.
         """
-        whole = (self.success, self.sweep, self.clean_wrong) == ("last", "independent", "attacked")
-        return whole and not attack.stops_at_success and not attack.minimal
+        return (self.success, self.sweep, self.clean_wrong) == ("last", "independent", "attacked")
 
 
 STANDARD = Protocol()
@@ -99,6 +99,14 @@ class Sweep:
     def lent_source(self) -> Victim | None:
         """The second victim, lent."""
         return None if self.surrogate is None else lent(self.surrogate)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what the attack returns is its best against scores that need more than the prediction.
+
+        Not where it stops at its first success, or where the eps of a sample is read from the size of what was found.
+        """
+        return self.protocol.goes_on and not self.attack.stops_at_success and not self.attack.minimal
 
     def run(self, checkpoint: Checkpoint) -> Outcomes:
         """Attack the split; a killed sweep goes on after its last finished chunk.

@@ -25,7 +25,7 @@ from ecgbench.registry.identity import Identity, identity
 from ecgbench.results.record import Record
 from ecgbench.runs.cache import Nowhere
 from ecgbench.runs.cell import AttackSetup, VictimIdentity
-from ecgbench.runs.scoring import CellLabels
+from ecgbench.runs.scoring import CellLabels, goes_on
 from ecgbench.runs.stages import Context, MadeOf, Walk, identities
 from ecgbench.runs.suite import parse_eps, parse_seeds
 from ecgbench.runs.victims import Trained
@@ -113,7 +113,7 @@ class UserContext(Context):
             headline=setup.headline,
             seed=setup.seed,
             determinism=setup.attack.determinism,
-            goes_on=setup.protocol.goes_on(setup.attack),
+            goes_on=goes_on(setup.protocol, setup.attack),
             libraries=setup.attack.libraries,
         )
 

@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from ecgbench.checks.cheap import Check
 from ecgbench.core.data import Task
-from ecgbench.core.interfaces import Determinism
+from ecgbench.core.interfaces import Attack, Determinism
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.outcomes import spent
+from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry.catalog import Catalog
 from ecgbench.registry.identity import Identity
 from ecgbench.registry.installed import installed_version
@@ -28,6 +29,14 @@ from ecgbench.storage.arrays import unpack
 from ecgbench.storage.store import key_of
 
 KINDS = ("dataset", "model", "defense", "attack")
+
+
+def goes_on(protocol: Protocol, attack: Attack) -> bool:
+    """Whether what the attack returns is its best against scores that need more than the prediction, such as the AUROC.
+
+    Not where it stops at its first success, or where the eps of a sample is read from the size of what was found.
+    """
+    return protocol.goes_on and not attack.stops_at_success and not attack.minimal
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class CellLabels:
             seed=cell.seed,
             limit=cell.limit,
             determinism=cell.attack.determinism,
-            goes_on=cell.protocol.goes_on(cell.attack),
+            goes_on=goes_on(cell.protocol, cell.attack),
             libraries=cell.attack.libraries,
         )
 

@@ -29,6 +29,7 @@ from ecgbench.evaluation.lending import module_change
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Protocol, Sweep
 from ecgbench.evaluation.threshold import best_thresholds
+from ecgbench.runs.scoring import goes_on
 from ecgbench.storage.arrays import pack
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.attacks.identity import Identity
@@ -629,5 +630,5 @@ def test_without_validation_samples_there_is_no_threshold() -> None:
 )
 def test_only_a_protocol_that_attacks_everything_to_the_end_goes_on(protocol: tuple[str, str, str]) -> None:
     made = Protocol(*protocol)  # type: ignore[arg-type]
-    assert made.goes_on(PGD()) == (protocol == ("last", "independent", "attacked"))
-    assert not made.goes_on(Nearest()) and not made.goes_on(StopsAtSuccess())
+    assert goes_on(made, PGD()) == (protocol == ("last", "independent", "attacked"))
+    assert not goes_on(made, Nearest()) and not goes_on(made, StopsAtSuccess())
