@@ -119,9 +119,9 @@ class _Kind:
 
 
 KINDS = {
-    "abnormal": _Kind((45, 120), (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
-    "acl": _Kind((60, 150), (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
-    "meniscus": _Kind((-50, -110), (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.08, 0.25, 0.14)),
+    "abnormal": _Kind((35, 85), (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
+    "acl": _Kind((70, 150), (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
+    "meniscus": _Kind((-55, -110), (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.08, 0.25, 0.14)),
 }
 
 
@@ -167,7 +167,7 @@ def _knee(axes: list[Array], rng: Generator) -> Array:
         _product(*(np.cos(np.pi * rate * axis + phase) for axis, rate, phase in zip(axes, rates, phases, strict=True)))
         for rates, phases in zip(rng.uniform(0.4, 2.5, (5, 3)), rng.uniform(0, 2 * np.pi, (5, 3)), strict=True)
     )
-    return 15 + body * (90 + 30 * bones[:, None, None] + 6 * texture)
+    return 70 + body * (30 + 12 * bones[:, None, None] + 3 * texture)
 
 
 def _lesions(label: Mapping[str, bool], rng: Generator) -> list[_Lesion]:
