@@ -46,8 +46,8 @@ class MRNet(Dataset):
     """
 
     defaults: ClassVar[Defaults] = Defaults(Threat("linf"), SWEPT, headline=0.01)
-    plane: Plane = "sagittal"
-    task: Question = "abnormal"
+    plane: Literal["axial", "coronal", "sagittal"] = "sagittal"
+    task: Literal["abnormal", "acl", "meniscus"] = "abnormal"
     split: Literal["holdout", "study"] = "holdout"
     channels: Literal[1, 3] = 1
     seed: int = 0

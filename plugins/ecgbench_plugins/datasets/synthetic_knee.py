@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from ecgbench import ByteSignals, DataRoot, Dataset, Defaults, EcgbenchError, Samples, Task, Threat, hookimpl
-from ecgbench_plugins.datasets.knees import PLANES, STANDARD, SWEPT, TASKS, Plane, Question, classes
+from ecgbench_plugins.datasets.knees import PLANES, STANDARD, SWEPT, TASKS, Plane, classes
 
 Array = NDArray[np.float64]
 
@@ -48,8 +48,8 @@ class SyntheticKnee(Dataset):
     """
 
     defaults: ClassVar[Defaults] = Defaults(Threat("linf"), SWEPT, headline=0.01)
-    plane: Plane = "sagittal"
-    task: Question = "abnormal"
+    plane: Literal["axial", "coronal", "sagittal"] = "sagittal"
+    task: Literal["abnormal", "acl", "meniscus"] = "abnormal"
     exams: int = 300
     seed: int = 0
 

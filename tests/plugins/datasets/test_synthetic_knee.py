@@ -150,12 +150,12 @@ def test_fgsm_on_a_linear_victim_is_the_closed_form_and_leaves_the_padding() -> 
         clean = victim(rows.x, rows.mask)
     y = (clean[:, 0] > 0).long()
     task, eps = replace(task, test=replace(task.test, y=y)), 0.01
-    sweep = Sweep(FGSM(), frozen(victim, 2), task, Threat("linf"), (eps,), RandomStream((0,)))
+    sweep = Sweep(FGSM(), frozen(victim), task, Threat("linf"), (eps,), RandomStream((0,)))
     found = sweep.run(Checkpoint())
     side = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1, 1) * weight.sign()
     best = (rows.x + eps * side).clamp(0, 1) - rows.x
     with torch.no_grad():
         moved = victim(rows.x + best * rows.mask, rows.mask)[:, 0]
-    assert found.fallen[0].mean() > 0.2 and np.array_equal(found.fallen[0], ((moved > 0).long() != y).numpy())
+    assert found.adversarial[0].mean() > 0.2 and np.array_equal(found.adversarial[0], ((moved > 0).long() != y).numpy())
     delta = sweep.perturb(task.test[:4], eps).delta
     torch.testing.assert_close(delta, (best * rows.mask)[:4])
