@@ -57,7 +57,7 @@ def test_pluggy_is_used_by_hooks_and_catalog_alone() -> None:
 def test_every_name_of_the_front_door_is_there_and_from_the_core_or_the_api(name: str) -> None:
     value = getattr(ecgbench, name)
     assert name in dir(ecgbench)
-    assert name in ("evaluate", "load_victim", "run") or value is getattr(core, name)
+    assert name in ("evaluate", "frame", "load_victim", "run") or value is getattr(core, name)
 
 
 @pytest.mark.parametrize("package", ["checks", "core", "evaluation", "figures", "leaderboard", "registry", "results"])
@@ -73,7 +73,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_what_a_type_checker_sees_is_what_there_is() -> None:
-    for module, own in ((core, set[str]()), (ecgbench, {"evaluate", "load_victim", "run"})):
+    for module, own in ((core, set[str]()), (ecgbench, {"evaluate", "frame", "load_victim", "run"})):
         (block,) = (n for n in ast.parse(Path(str(module.__file__)).read_text("utf-8")).body if isinstance(n, ast.If))
         seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
         assert seen == set(module.__all__) and own <= seen
