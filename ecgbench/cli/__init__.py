@@ -16,6 +16,7 @@ from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
 from ecgbench.cli.run import explain, plan, run
 from ecgbench.cli.study import study
+from ecgbench.cli.susceptibility import susceptibility
 from ecgbench.cli.union import union
 from ecgbench.core.errors import EcgbenchError, refused
 
@@ -30,7 +31,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, explain, list_, info, results, study, union, board, data, fakes):
+for command in (run, plan, explain, list_, info, results, study, susceptibility, union, board, data, fakes):
     cli.add_command(command)
 
 

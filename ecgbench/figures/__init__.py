@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 from ecgbench.figures.svg import draw
-from ecgbench.figures.values import Curves, Figure, Line, Matrices, Panels, Signals, eps_axis, fault, file_name
+from ecgbench.figures.values import (
+    Curves,
+    Figure,
+    Heatmaps,
+    Line,
+    Matrices,
+    Panels,
+    Signals,
+    eps_axis,
+    fault,
+    file_name,
+)
 
-__all__ = ["Curves", "Figure", "Line", "Matrices", "Panels", "Signals", "draw", "eps_axis", "fault", "file_name"]
+__all__ = [
+    "Curves",
+    "Figure",
+    "Heatmaps",
+    "Line",
+    "Matrices",
+    "Panels",
+    "Signals",
+    "draw",
+    "eps_axis",
+    "fault",
+    "file_name",
+]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from ecgbench.figures.values import Curves, Figure, Line, Matrices, Panels, Signals, sealed, unsealed
+from ecgbench.figures.values import Curves, Figure, Heatmaps, Line, Matrices, Panels, Signals, sealed, unsealed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +84,8 @@ def _paper(figure: Figure) -> Paper:
             return _matrices(figure)
         case Signals():
             return _signals(figure)
+        case Heatmaps():
+            return _heatmaps(figure)
 
 
 def _curves(figure: Curves) -> Paper:
@@ -225,6 +227,30 @@ def _matrices(figure: Matrices) -> Paper:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     paper.text(0.1 / width, 1 - 0.1 / height, _heading(figure.title, width), va="top")
+    return paper
+
+
+def _heatmaps(figure: Heatmaps) -> Paper:
+    """Cells as an image of one pixel each, so that a map of a thousand cells stays small."""
+    from matplotlib.figure import Figure as Paper
+
+    columns, left, gap, top, below = 2, 0.85, 0.35, 0.75, 0.5
+    side, height, rows = 3.0, 0.13 * len(figure.rows), -(-len(figure.panels) // columns)
+    whole = (left + columns * (side + gap), top + rows * (height + gap) + below)
+    paper = Paper(figsize=whole)
+    for number, (name, values) in enumerate(figure.panels):
+        row, column = divmod(number, columns)
+        x, y = left + column * (side + gap), whole[1] - top - row * (height + gap) - height
+        axes = paper.add_axes((x / whole[0], y / whole[1], side / whole[0], height / whole[1]))
+        largest = max(map(max, values))
+        axes.imshow(values, cmap="Greys", vmin=0.0, vmax=largest or 1.0, aspect="auto", interpolation="none")
+        axes.set_title(f"{_clip(name, 24)}, 0 to {largest:.3g}")
+        axes.set_yticks(range(len(figure.rows)), [_clip(each, 14) for each in figure.rows] if column == 0 else [])
+        axes.tick_params(axis="y", length=0, labelsize=6)
+        last = number + columns >= len(figure.panels)
+        axes.tick_params(labelbottom=last)
+        axes.set_xlabel(_clip(figure.x, 30) if last else "")
+    paper.text(0.1 / whole[0], 1 - 0.1 / whole[1], _heading(figure.title, whole[0]), va="top")
     return paper
 
 

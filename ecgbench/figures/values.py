@@ -80,7 +80,20 @@ class Signals:
     delta: tuple[tuple[float, ...], ...]
 
 
-Figure = Curves | Panels | Matrices | Signals
+@dataclass(frozen=True)
+class Heatmaps:
+    """Maps side by side on the same axes: by name, a row of values of 0 or more for each of `rows`; `x` names columns.
+
+    Each map has a scale of its own, from 0 to its largest value.
+    """
+
+    title: str
+    x: str
+    rows: tuple[str, ...]
+    panels: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]
+
+
+Figure = Curves | Panels | Matrices | Signals | Heatmaps
 
 
 def file_name(*words: str) -> str:

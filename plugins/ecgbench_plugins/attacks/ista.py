@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ecgbench import Attack, Ball, RandomStream, Task, Threat, Trial, ValueAndGrad, hookimpl, margin
 
+SLACK = 1e-5  # of the lead when clean: by how much a success is one beyond rounding
 CLIMBING = 0.35  # of the steps, under the weight that is aimed at
 ADAM, RMSPROP, TINY = (0.9, 0.999), 0.99, 1e-8  # decays of the moments, and what keeps a divisor from 0
 
@@ -23,7 +24,8 @@ class ISTA(Attack):
     Sun et al. 2018 (arXiv 1802.04822), by the ISTA of Beck and Teboulle 2009 (eq. 1.4). A step is a gradient step on
     the hinge, soft-thresholding by its length times `weight`, and projection into the ball. The hinge has gradient 0
     where the lead is below -kappa, so that a successful perturbation shrinks. Of the adversarial iterates the one of
-    lowest L1 norm is the answer, or the first one (`stop_at_first`); without any, the last iterate.
+    lowest L1 norm is the answer, less as many of its smallest entries as success can spare (`trim`, by bisection), or
+    the first one (`stop_at_first`); without any, the last iterate.
 
     The length of a step falls along half a cosine (`decay`): on a piecewise linear loss a constant one goes round the
     optimum. `scale=sample` makes the attack indifferent to the scale of the logits: `weight` is a share of the largest
@@ -39,13 +41,14 @@ class ISTA(Attack):
     many samples.
     """
 
-    steps: int = 300
+    steps: int = 100
     step: float = 0.5
     weight: float = 0.05
     kappa: float = 0.0
     scale: Literal["sample", "logits"] = "sample"
     decay: Literal["cosine", "constant"] = "cosine"
     revisions: int = 19
+    trim: bool = True
     stop_at_first: bool = False
     update: Literal["plain", "adam", "rmsprop"] = "plain"
     threshold: Literal["scaled", "unscaled"] = "scaled"
@@ -106,11 +109,13 @@ class ISTA(Attack):
         """All steps for these rows, from 0; rows leave at their first success where that is enough."""
         found, rows = Found.nothing(trial.batch.x), torch.arange(len(trial), device=trial.batch.x.device)
         at = trial.value_and_grad(torch.zeros_like(trial.batch.x), margin)[1]
+        lead = at.value.neg().clamp_min(0)
+        least = SLACK * lead if self.scale == "sample" else torch.zeros_like(lead)
         walk, span = self._begin(trial.ball, at, moments), max(1, self.steps // (self.revisions + 1))
         for k in range(self.steps):
             if k:
                 at = trial.value_and_grad(walk.delta, margin)[1]
-            found.note(k, rows, walk.delta, at.value > 0)
+            found.note(k, rows, walk.delta, at.value > least[rows])
             if self.stop_at_first and bool((found.first_at >= 0).all()):
                 return found, walk.moments
             if self.stop_at_first and not self.carry:
@@ -119,7 +124,9 @@ class ISTA(Attack):
             if self.revisions and k and k % span == 0:
                 walk = walk.reweighted(span)
             walk = self._step(k, trial.ball, walk, at)
-        found.note(self.steps, rows, walk.delta, margin(trial.logits(walk.delta), trial.goal) > 0)
+        found.note(self.steps, rows, walk.delta, margin(trial.logits(walk.delta), trial.goal) > least[rows])
+        if self.trim and not self.stop_at_first:
+            self._trim(trial, found, least)
         return found, walk.moments
 
     def _begin(self, ball: Ball, at: ValueAndGrad, moments: Moments) -> Walk:
@@ -146,6 +153,20 @@ class ISTA(Attack):
         ahead = delta + length * uphill
         ahead = ahead - ahead.clamp(-shrinkage, shrinkage)
         return replace(walk, delta=ball.project(ahead), climbs=walk.climbs + ~past, moments=moments)
+
+    def _trim(self, trial: Trial, found: Found, least: Tensor) -> None:
+        """Leave the smallest entries of each success out, as many as bisection finds that it can spare."""
+        rows = (found.first_at >= 0).nonzero().squeeze(1)
+        trial, least, whole = trial[rows], least[rows], found.best[rows]
+        rank = whole.flatten(1).abs().argsort(dim=1, stable=True).argsort(1).view_as(whole)
+        spared, needed = torch.zeros_like(rows), torch.full_like(rows, whole[:1].numel())
+        for _ in range(int(needed.max()).bit_length() if len(rows) else 0):
+            middle = (spared + needed) // 2
+            fewer = torch.where(rank < middle.view(-1, *[1] * (whole.ndim - 1)), 0.0, whole)
+            enough = margin(trial.logits(fewer), trial.goal) > least
+            spared, needed = torch.where(enough, middle, spared), torch.where(enough, needed, middle)
+        best = torch.where(rank < spared.view(-1, *[1] * (whole.ndim - 1)), 0.0, whole)
+        found.best[rows], found.l1[rows] = best, best.abs().flatten(1).sum(1)
 
     def _penalty_gradient(self, delta: Tensor) -> Tensor | float:
         """Of the norm that is named, for each row; 0 at delta = 0."""
@@ -276,6 +297,7 @@ def attacks() -> Mapping[str, Attack]:
         step=0.139,
         scale="logits",
         revisions=0,
+        trim=False,
         weight=0.162,
         kappa=0.336,
         decay="constant",

@@ -49,7 +49,7 @@ class Stays:
     critical: Tensor
 
     @classmethod
-    def drawn(cls, seed: int, size: float = 0.1, n: int = 50, eps: float = 1.0) -> Stays:
+    def drawn(cls, seed: int, size: float = 0.1, n: int = 100, eps: float = 1.0) -> Stays:
         generator = torch.Generator().manual_seed(seed)
         weight = size * torch.randn(864, generator=generator, dtype=torch.float64)
         x = torch.rand(n, 48, 18, generator=generator)
@@ -89,12 +89,11 @@ def l1(delta: Tensor) -> Tensor:
     return delta.double().abs().flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("size", [0.001, 0.1, 10.0])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "size"), [(0, 0.001), (1, 0.1), (2, 10.0)])
 def test_on_linear_victims_of_any_scale_the_least_l1_norm_is_found_and_never_undercut(size: float, seed: int) -> None:
     stays = Stays.drawn(seed, size)
     largest = float(stays.victim.weight.abs().max())
-    found = ISTA(steps=1000, weight=0.3 * float(stays.critical.min()) / largest, revisions=0).search(stays.trial())
+    found = ISTA(steps=800, weight=0.3 * float(stays.critical.min()) / largest, revisions=0).search(stays.trial())
     ratio = l1(found.best) / stays.least
     assert float(ratio.min()) >= 1 - 1e-5
     assert float((ratio <= 1.01).double().mean()) >= 0.99
@@ -104,7 +103,7 @@ def test_on_linear_victims_of_any_scale_the_least_l1_norm_is_found_and_never_und
 def test_a_constant_step_goes_round_the_optimum() -> None:
     stays = Stays.drawn(0)
     share = 0.3 * float(stays.critical.min() / stays.victim.weight.abs().max())
-    attack = ISTA(steps=1000, weight=share, decay="constant", revisions=0)
+    attack = ISTA(steps=800, weight=share, decay="constant", revisions=0)
     assert float((l1(attack.search(stays.trial()).best) / stays.least <= 1.01).double().mean()) < 0.8
 
 
@@ -117,9 +116,9 @@ def test_a_weight_above_the_critical_one_finds_nothing_until_it_is_revised() -> 
 
 def test_inside_a_box_the_least_l1_norm_is_that_of_the_box() -> None:
     stays = Stays.drawn(2, eps=0.2)
-    found = ISTA(steps=1000, weight=0.2, revisions=0).search(stays.trial(eps=0.2))
+    found = ISTA(steps=800, weight=0.2, revisions=0).search(stays.trial(eps=0.2))
     ratio = (l1(found.best) / stays.least)[found.first_at >= 0]
-    assert len(ratio) == 50 and float(ratio.min()) >= 1 - 1e-5 and float(ratio.quantile(0.95)) <= 1.02
+    assert len(ratio) == len(stays.least) and float(ratio.min()) >= 1 - 1e-5 and float(ratio.quantile(0.95)) <= 1.02
     assert float(found.best.abs().max()) <= 0.2 * (1 + 1e-6)
 
 
@@ -175,7 +174,20 @@ def test_the_best_success_is_what_the_trial_remembers() -> None:
         assert bool(trial.is_adversarial.all())
         assert torch.equal(trial.best(torch.zeros_like(delta)), delta)
         assert torch.equal(delta, ISTA(steps=60).search(stays.trial()).best)
-    assert trial.memory.gradients.tolist() == [60] * 8 and trial.memory.forwards.tolist() == [62] * 8
+    assert trial.memory.gradients.tolist() == [60] * 8 and trial.memory.forwards.tolist() == [60 + 1 + 10 + 1] * 8
+
+
+def test_what_a_success_can_spare_is_left_out() -> None:
+    stays = Stays.drawn(0, n=8)
+    whole, trimmed = (ISTA(steps=60, trim=trim).search(stays.trial()) for trim in (False, True))
+    kept = trimmed.best != 0
+    assert torch.equal(torch.where(kept, whole.best, 0.0), trimmed.best) and torch.equal(whole.first, trimmed.first)
+    assert bool((kept.flatten(1).sum(1) <= (whole.best != 0).flatten(1).sum(1)).all())
+    assert float(kept.sum()) < 0.8 * float((whole.best != 0).sum())
+    torch.testing.assert_close(trimmed.l1.double(), l1(trimmed.best), rtol=1e-5, atol=0)
+    smallest = torch.where(kept, trimmed.best.abs(), torch.inf).flatten(1).argmin(1)
+    fewer = trimmed.best.flatten(1).scatter(1, smallest[:, None], 0.0).view_as(trimmed.best)
+    assert not bool(stays.trial().submit(fewer).any()) and bool(stays.trial().submit(trimmed.best).all())
 
 
 def test_rows_that_are_done_cost_nothing_more_where_the_first_success_is_enough() -> None:
@@ -202,9 +214,9 @@ def test_cells_outside_the_mask_stay_as_they_are() -> None:
 def test_the_code_of_the_first_study_finds_nothing_from_a_fresh_state() -> None:
     """A first step of Adam is exactly its rate, 0.1, and below the threshold of 0.15."""
     module, samples = lstm()
-    fresh = replace(EHR, carry=False).search(begin(module, samples))
+    fresh = replace(EHR, carry=False, steps=30).search(begin(module, samples))
     assert bool((fresh.best == 0).all()) and bool((fresh.first_at == -1).all())
-    lower = replace(EHR, carry=False, weight=0.05).search(begin(module, samples))
+    lower = replace(EHR, carry=False, steps=30, weight=0.05).search(begin(module, samples))
     assert bool((lower.first_at > 0).all())
 
 

@@ -1,0 +1,158 @@
+"""susceptibility: where the saved perturbations of records lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ecgbench.cli.layout import fold
+from ecgbench.cli.options import Place, remark, runner_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ecgbench.evaluation.perturbations import Perturbations
+    from ecgbench.figures.values import Figure
+    from ecgbench.results.record import Record
+    from ecgbench.runs.runner import Runner
+    from ecgbench.susceptibility import Agreement, Direction, Report
+
+
+@click.command()
+@click.argument("records", metavar="RECORD...", nargs=-1, required=True)
+@click.option("--figures", type=click.Path(file_okay=False), help="Draw the maps as SVG.")
+@click.option("--json", "as_json", is_flag=True, help="One report a line, maps included.")
+@click.option("--draws", type=click.IntRange(min=10), default=1000, show_default=True, help="Bootstrap resamples.")
+@runner_options
+def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool, draws: int, place: Place) -> None:
+    """Map where the saved perturbations of each RECORD lie, by measurement and hour, for each direction apart.
+
+    A RECORD is a key (or its beginning) or a file, of a row that was run with --save-perturbations.
+    """
+    from ecgbench.susceptibility import comparisons
+
+    runner = place.runner()
+    made = [_report(runner, name, draws) for name in records]
+    for report in made:
+        click.echo(json.dumps(report.plain()) if as_json else "\n".join(_lines(report)))
+    if not as_json:
+        click.echo("Rank correlation of S_j [95 %]:")
+        for found in comparisons(made, draws):
+            click.echo(fold(f"  {found.words}: {_said(found.agreement)}"))
+    if figures is not None:
+        from ecgbench.leaderboard.figures import draw_all
+
+        draw_all(Path(figures), {name: figure for report in made for name, figure in _figures(report)})
+
+
+def _report(runner: Runner, name: str, draws: int) -> Report:
+    from ecgbench.susceptibility import report
+
+    record = _record(runner, name)
+    row = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
+    return report(row, record.headline, _saved(runner, record), record.classes, _measurements(runner, record), draws)
+
+
+def _record(runner: Runner, name: str) -> Record:
+    from ecgbench.core.errors import EcgbenchError
+    from ecgbench.results.published import read_published
+    from ecgbench.results.record import read_record
+
+    if name.endswith(".json"):
+        return read_published(Path(name)).record
+    matches = [key for key, _ in runner.store.identities("records") if key.startswith(name)]
+    if len(matches) != 1:
+        raise EcgbenchError(f"{len(matches)} records begin with {name!r}; expected one (see: ecgbench results show).")
+    files = runner.store.get("records", matches[0])
+    if files is None:
+        raise EcgbenchError(f"record {name} was damaged; run its cell again.")
+    return read_record(files["record.json"], f"record {name}")
+
+
+def _saved(runner: Runner, record: Record) -> Perturbations:
+    """Of all that were saved of this row those of most samples."""
+    from ecgbench.core.errors import EcgbenchError
+    from ecgbench.evaluation.perturbations import Perturbations
+    from ecgbench.storage.arrays import unpack_arrays
+
+    outcomes = None if record.provenance is None else record.provenance.outcomes
+    saved = [
+        (int(made_of["n"]), key)
+        for key, made_of in runner.store.identities("perturbations")
+        if (made_of.get("outcomes"), made_of.get("headline")) == (outcomes, repr(record.headline))
+    ]
+    files = runner.store.get("perturbations", max(saved)[1]) if saved else None
+    if files is None:
+        raise EcgbenchError(
+            f"no perturbations of record {record.key[:12]} are kept here; run its cell with --save-perturbations 1000."
+        )
+    return Perturbations.from_arrays(unpack_arrays(files["perturbations.npz"]))
+
+
+def _measurements(runner: Runner, record: Record) -> tuple[str, ...]:
+    """Their names; () where the recordings are not there."""
+    from ecgbench.core.errors import DataError, EcgbenchError
+
+    try:
+        names = runner.task(runner.catalog.resolve("dataset", record.dataset)).features
+    except DataError as fault:
+        remark(f"measurements are numbered, since their names come with the recordings: {fault}")
+        return ()
+    if not names:
+        raise EcgbenchError(f"{record.dataset} names no measurements; expected a table of them, as synthetic-icu is.")
+    return names
+
+
+def _lines(report: Report) -> Iterator[str]:
+    from tabulate import tabulate
+
+    yield fold(f"{report.row}, eps {report.eps:g}")
+    for direction in report.directions:
+        yield f"\n{fold(_summary(direction))}"
+        if direction.maps is None or direction.interval is None:
+            continue
+        maps, s = direction.maps, direction.maps.s.sum(0)
+        rows = [
+            [
+                report.measurements[j],
+                f"{s[j]:.3f} [{direction.interval[0, j]:.3f}, {direction.interval[1, j]:.3f}]",
+                f"{maps.gmp[:, j].max():.2f}",
+                f"{maps.gap[:, j].sum():.3f}",
+                f"{maps.gpp[:, j].mean():.3f}",
+                f"{maps.sensitivity[:, j].sum():.2f}",
+            ]
+            for j in (-s).argsort(kind="stable")
+        ]
+        head = ["measurement", "S_j [95 %]", "max GMP", "sum GAP", "mean GPP", "sensitivity"]
+        yield tabulate(rows, head, tablefmt="simple", disable_numparse=True)
+    yield ""
+
+
+def _summary(direction: Direction) -> str:
+    share = f"{direction.name}: {len(direction.delta)} of {direction.attacked} stays ({direction.success:.0%})"
+    if not len(direction.delta):
+        return share
+    from statistics import median
+
+    found = f"median {median(direction.nonzero.tolist()):g} changed cells, L1 {median(direction.l1.tolist()):.3g}"
+    halves = "too few to halve" if direction.halves is None else f"halves agree by {_said(direction.halves)}"
+    return f"{share}, {found}, {direction.raised:.0%} of the changes raise a value; {halves}"
+
+
+def _said(found: Agreement) -> str:
+    low, high = found.interval
+    return f"{found.correlation:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
+    from ecgbench.figures import Heatmaps, file_name
+
+    for direction in report.directions:
+        if direction.maps is not None:
+            panels = [(name, tuple(map(tuple, each.T.tolist()))) for name, each in direction.maps.named()]
+            title = f"{direction.name}: {len(direction.delta)} perturbations\n{report.row}, eps {report.eps:g}"
+            figure = Heatmaps(title, "hour", report.measurements, tuple(panels))
+            yield file_name("susceptibility", direction.name, report.row, f"{report.eps:g}"), figure
