@@ -54,14 +54,16 @@ def agreement(
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     resampled = np.array([rank_correlation(_drawn(first, rng), _drawn(second, rng)) for _ in range(draws)])
-    ours, theirs = (susceptibility(each) if each.ndim == 3 else each for each in (first, second))
+    ours, theirs = (
+        susceptibility(each) if each.ndim == 3 else np.asarray(each, np.float64) for each in (first, second)
+    )
     return Agreement(rank_correlation(ours, theirs), percentiles(resampled), len(ours))
 
 
 def _drawn(values: NDArray[np.floating], rng: np.random.Generator) -> Map:
     """S_j of a resample, or the values given."""
     if values.ndim != 3:
-        return np.asarray(values)
+        return np.asarray(values, np.float64)
     return susceptibility(values[rng.integers(len(values), size=len(values))])
 
 
