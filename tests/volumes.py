@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from ecgbench.core.data import Samples
+from ecgbench.core.data import Samples, Task
 from ecgbench.core.signals import ByteSignals
 
 LONGEST, PLANE = 6, (5, 4)
@@ -61,3 +61,18 @@ class LargestSlice(Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.scores(x).masked_fill(~mask.flatten(2).any(2), -torch.inf).amax(1, keepdim=True)
+
+
+def knee_task(side: int = 16, exams: int = 24) -> Task:
+    """Exams of 1 to 3 slices of noise, with a bright spot in one of them where the label is 1; padded to 3."""
+    return Task("volumes", ("no", "yes"), *(_knees(side, exams, seed) for seed in range(3)), bounds=(0.0, 1.0))
+
+
+def _knees(side: int, exams: int, seed: int) -> Samples:
+    draw, made = np.random.default_rng(seed), []
+    for row in range(exams):
+        array = draw.integers(40, 90, size=(1 + row % 3, 1, side, side)).astype(np.uint8)
+        array[draw.integers(len(array)), 0, : side // 2, : side // 2] += np.uint8(60 * (row // 3 % 2))
+        made.append(array)
+    y = torch.arange(exams) // 3 % 2
+    return Samples.of(ByteSignals(made, (1, side, side), 3), y, ids=100 * seed + torch.arange(exams))

@@ -133,7 +133,7 @@ def gradient(case: ModelCase) -> str | None:
     for task, victim in case.built:
         batch = task.test[:ROWS]
         x = batch.x.clone().requires_grad_()
-        (grad,) = torch.autograd.grad(victim.logits(x, batch, RNG)[:, 0].sum(), x)
+        (grad,) = torch.autograd.grad(victim.logits(x, batch, RNG)[:, -1].sum(), x)
         if not bool(grad.isfinite().all()):
             return "NaN or infinity"
         if not bool(grad.flatten(1).any(1).all()):
