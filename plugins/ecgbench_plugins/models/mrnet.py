@@ -119,7 +119,7 @@ def alexnet() -> Sequential:
 
 
 def read_alexnet(path: Path) -> dict[str, Tensor]:
-    """The weights of `alexnet()` in torchvision's file. Raises EcgbenchError for any other file; nothing is executed."""
+    """Weights of `alexnet()` in torchvision's file. Raises EcgbenchError for any other file; nothing is executed."""
     named = "expected torchvision's alexnet-owt-7be5be79.pth"
     try:
         with path.open("rb") as file:

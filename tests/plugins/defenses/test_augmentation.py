@@ -27,7 +27,7 @@ from ecgbench_plugins.defenses.augmentation import (
     weighted_loss,
 )
 from ecgbench_plugins.models.mrnet import SmallMRNet
-from tests.volumes import knee_task
+from tests.volumes import decoded, knee_task
 
 RNG = RandomStream(("augmentation", 0))
 TASK = knee_task()
@@ -129,8 +129,8 @@ def test_the_epoch_of_the_highest_auroc_is_kept() -> None:
     torch.manual_seed(0)
     module = SmallMRNet(widths=(4, 8)).build(TASK)
     trained = Augmented(epochs=6, lr=0.02).fit(module, TASK, RNG, Checkpoint(told.append))
-    best = max(each.score for each in told if isinstance(each, Epoch))
-    assert auroc(trained, TASK.val, RNG) == pytest.approx(best) and best > 0.9
+    scores = [each.score for each in told if isinstance(each, Epoch)]
+    assert auroc(trained, TASK.val, RNG) == pytest.approx(max(scores)) and min(scores) < max(scores)
 
 
 def test_batches_are_augmented_where_asked_and_validation_never_is() -> None:
@@ -154,7 +154,7 @@ def test_batches_are_augmented_where_asked_and_validation_never_is() -> None:
 
 
 def test_the_defense_keeps_its_promises() -> None:
-    check_defense(Augmented(epochs=3, augment=True), SmallMRNet(widths=(4,)), TASK)
+    check_defense(Augmented(epochs=3, augment=True), SmallMRNet(widths=(4,)), decoded(TASK))
 
 
 @pytest.mark.parametrize(

