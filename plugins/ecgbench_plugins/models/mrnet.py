@@ -101,7 +101,7 @@ class Network(Module):
         assert isinstance(first, Conv2d)
         kernel = first.weight if images.shape[1] == RGB else first.weight.sum(1, keepdim=True)
         images, kernel = (each.clone(memory_format=torch.channels_last) for each in (images, kernel))
-        seen = conv2d(images, kernel, first.bias, stride=first.stride, padding=first.padding)  # type: ignore[arg-type]
+        seen = conv2d(images, kernel, first.bias, stride=first.stride, padding=first.padding)
         for layer in rest:
             seen = layer(seen)
         return seen
