@@ -10,6 +10,7 @@ from contextlib import suppress
 import click
 
 from ecgbench.cli.board import board
+from ecgbench.cli.certify import certify
 from ecgbench.cli.data import data
 from ecgbench.cli.fakes import fakes
 from ecgbench.cli.names import info, list_
@@ -31,7 +32,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, explain, list_, info, results, study, susceptibility, union, board, data, fakes):
+for command in (run, plan, explain, list_, info, results, study, susceptibility, union, certify, board, data, fakes):
     cli.add_command(command)
 
 
