@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,7 +43,13 @@ class Proof:
 
 @runtime_checkable
 class Certificate(Parameterised, Protocol):
-    """A way to prove that rows keep their class. No proof says nothing; a wrong proof is a fault."""
+    """A way to prove that rows keep their class. No proof says nothing; a wrong proof is a fault.
+
+    `statistical` proofs are of what a randomised victim answers most often, and hold with a stated confidence; a few
+    draws of it may differ. All others are certain.
+    """
+
+    statistical: ClassVar[bool] = False
 
     def unfit(self, task: Task, threat: Threat) -> str | None:
         """Why nothing can be proven here, in one sentence; None if it can."""

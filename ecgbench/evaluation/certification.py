@@ -203,11 +203,12 @@ class BothSides:
         return self.open_samples == 0
 
 
-def both_sides(certified: Certified, outcomes: Outcomes) -> list[BothSides]:
+def both_sides(certified: Certified, outcomes: Outcomes, statistical: bool = False) -> list[BothSides]:
     """What certificate and attack say together, at each eps that both have.
 
     Raises EcgbenchError where they are of other samples, or where a proven sample was made adversarial: then host,
-    certificate or attack is at fault.
+    certificate or attack is at fault. A `statistical` proof is one of the votes of all noise, and the attack was judged
+    by those of a few draws, which may differ: such a sample counts as open.
     """
     if not np.array_equal(certified.ids, outcomes.ids) or not np.array_equal(certified.y, outcomes.y):
         raise EcgbenchError("certificate and outcomes are of different samples; expected one protocol and limit.")
@@ -216,12 +217,12 @@ def both_sides(certified: Certified, outcomes: Outcomes) -> list[BothSides]:
         for column in np.flatnonzero(outcomes.eps == eps):
             proven, robust = certified.proven[place], outcomes.correct & ~outcomes.adversarial[column]
             wrong = np.flatnonzero(proven & ~robust)
-            if len(wrong):
+            if len(wrong) and not statistical:
                 raise EcgbenchError(
                     f"sample {int(certified.ids[wrong[0]])} is proven at eps {eps:g} and was made adversarial there "
                     f"({len(wrong)} in all): the certificate or the host is at fault; please report this."
                 )
-            weight, between = certified.weight, robust & ~proven
+            weight, between = certified.weight, robust != proven
             share = [float(np.average(side, weights=weight)) for side in (proven, robust, ~between)]
             found.append(BothSides(float(eps), share[0], share[1], int(between.sum()), share[2]))
     return found

@@ -105,7 +105,7 @@ class Claim:
 
     def beside(self, outcomes: Outcomes) -> list[BothSides]:
         """What certificate and attack say together. Raises EcgbenchError where they contradict each other."""
-        return both_sides(self.certified(), outcomes)
+        return both_sides(self.certified(), outcomes, self.certificate.statistical)
 
     def _make(self, checkpoint: TimedCheckpoint) -> Files:
         cell, recordings = self.cell, self.runner.recordings

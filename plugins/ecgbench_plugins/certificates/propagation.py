@@ -145,8 +145,8 @@ def lines(box: Box) -> Lines:
     low, high = box.low, box.high
     crossing = (low < 0) & (high > 0)
     chord = high / torch.where(crossing, high - low, 1.0)
-    upper = torch.where(crossing, chord, (low >= 0).double())
-    lower = torch.where(crossing, (high >= -low).double(), upper)
+    upper = torch.where(crossing, chord, (low >= 0).to(low.dtype))
+    lower = torch.where(crossing, (high >= -low).to(low.dtype), upper)
     return Lines(lower, upper, torch.where(crossing, -low * chord, 0.0))
 
 

@@ -33,15 +33,15 @@ class Region:
     eps: Tensor | None = None
 
     @classmethod
-    def of(cls, x: Tensor, ball: Ball) -> Region:
+    def of(cls, x: Tensor, ball: Ball, dtype: torch.dtype = torch.float64) -> Region:
         """The region of `ball` round the rows of `x` (n, *shape). Raises EcgbenchError for another norm."""
         if ball.norm.name not in ("linf", "l2"):
             raise EcgbenchError(f"threat {ball.norm.name} given; linear bounds are known for linf and l2.")
-        x, eps = x.double(), ball.eps.double()
-        sides = torch.ones_like(x) if ball.sides is None else ball.sides.double().expand_as(x)
-        low = torch.maximum(ball.low.double().expand_as(x), -eps * sides)
-        high = torch.minimum(ball.high.double().expand_as(x), eps * sides)
-        free = torch.ones_like(x) if ball.mask is None else ball.mask.expand_as(x).double()
+        x, eps = x.to(dtype), ball.eps.to(dtype)
+        sides = torch.ones_like(x) if ball.sides is None else ball.sides.to(dtype).expand_as(x)
+        low = torch.maximum(ball.low.to(dtype).expand_as(x), -eps * sides)
+        high = torch.minimum(ball.high.to(dtype).expand_as(x), eps * sides)
+        free = torch.ones_like(x) if ball.mask is None else ball.mask.expand_as(x).to(dtype)
         off = 2 * TOLERANCE + UNIT * (x[0].numel() if ball.norm.shared else 8)  # of eps; a norm in float32 is a sum
         slack = free * (off * eps * sides + 4 * UNIT * (x.abs() + torch.maximum(-low, high)))
         x, low, high, slack, sides = (part.unsqueeze(1) for part in (x, low, high, slack, sides))

@@ -158,7 +158,7 @@ def _absolute(name: str, call: Call) -> Call:
 
     def positive(part: Any) -> Any:
         if isinstance(part, Tensor) and (part.is_floating_point() or name in SCALING):
-            return part.detach().abs()
+            return part.abs()
         return abs(part) if name in SCALING | ADDING and isinstance(part, int | float) else part
 
     args, kwargs = mapped(call.args, positive), mapped(call.kwargs, positive)
@@ -264,15 +264,24 @@ def trace(victim: Victim, batch: Batch) -> Graph:
     if not victim.outputs.exclusive:
         raise EcgbenchError(f"{victim.name} answers several labels at once; linear bounds expect one class a sample.")
     exact = Victim(copy.deepcopy(victim.module).double().requires_grad_(False).eval(), victim.outputs)
-    shape = batch.x[:1].shape
-    tape = Tape(shape)
-    middle = tape.traced(torch.zeros(shape, dtype=torch.float64), 0)
-    logits = exact.logits(middle, batch[:1], RandomStream(("trace",)))
-    if not isinstance(logits, Traced) or logits.shape != (1, logits.shape[-1]):
-        raise EcgbenchError(f"the logits of {victim.name} do not depend on the signal; expected some that do.")
-    graph = Graph(tuple(tape.nodes[: logits.number + 1]))
+    graph = _recorded(exact, batch.x[:1].double(), batch[:1])
     _compare(graph, exact, batch)
     return graph
+
+
+def recorded(victim: Victim, batch: Batch) -> Graph:
+    """The graph of a victim as it is, with its own weights and their gradients, in their type: for a training."""
+    if victim.takes_rng or victim.takes_mask:
+        raise EcgbenchError(f"{victim.name} asks for more than the signal; linear bounds expect a module of it alone.")
+    return _recorded(victim, batch.x[:1], batch[:1])
+
+
+def _recorded(victim: Victim, zero: Tensor, batch: Batch) -> Graph:
+    tape = Tape(zero.shape)
+    logits = victim.logits(tape.traced(torch.zeros_like(zero), 0), batch, RandomStream(("trace",)))
+    if not isinstance(logits, Traced) or logits.shape != (1, logits.shape[-1]):
+        raise EcgbenchError(f"the logits of {victim.name} do not depend on the signal; expected some that do.")
+    return Graph(tuple(tape.nodes[: logits.number + 1]), zero.dtype)
 
 
 def _compare(graph: Graph, exact: Victim, batch: Batch) -> None:
