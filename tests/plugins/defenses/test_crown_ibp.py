@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import Flatten, Linear, Module, ReLU, Sequential
 from torch.nn.functional import cross_entropy
 
 from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
 from ecgbench.core.victim import Victim
 from ecgbench_plugins.certificates.crown import LinearBounds
 from ecgbench_plugins.defenses.crown_ibp import CrownIBP
 from ecgbench_plugins.defenses.ibp import IBP
+from ecgbench_plugins.models.mlp import MLP
 from tests.problems import MemoryCheckpoint, blobs
 
 SHAPE = (1, 16)
@@ -72,21 +76,18 @@ def test_the_gradient_of_every_weight_is_that_of_the_bound() -> None:
 
 
 def test_a_training_proves_more_than_one_on_clean_samples_alone() -> None:
-    shares = []
-    for wait in (30, 0):
-        defense = CrownIBP(eps=0.1, wait=wait, warmup=4, epochs=8)
-        module = defense.fit(net(), TASK, RNG, MemoryCheckpoint())
-        batch = TASK.test[:60]
-        threat = Threat("linf")
-        proof = LinearBounds("box", "box").prove(
-            Victim(module.eval(), TASK.outputs),
-            batch,
-            threat.ball(batch, 0.1, TASK.bounds),
-            threat.goal(batch.y, TASK.outputs),
-            RNG,
-        )
-        shares.append(float(proof.proven.double().mean()))
-    assert shares[1] > shares[0]
+    task, threat, method = blobs(n=240, shape=(2, 32)), Threat("linf"), LinearBounds(hidden="box")
+
+    def proven(defense: CrownIBP) -> float:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = MLP(widths=(16, 8)).build(task)
+        victim = Victim(defense.fit(module, task, RNG, Checkpoint()).eval(), task.outputs)
+        ball, goal = threat.ball(task.test, 0.2, task.bounds), threat.goal(task.test.y, task.outputs)
+        return float(method.prove(victim, task.test, ball, goal, RNG).proven.double().mean())
+
+    few = CrownIBP(eps=0.2, epochs=8, batch=40, lr=1e-2, wait=1, warmup=4)
+    assert proven(few) > proven(replace(few, wait=8)) + 0.1
 
 
 def test_numbers_that_cannot_be_and_modules_that_cannot_be_read_are_refused() -> None:
