@@ -76,7 +76,7 @@ def test_the_gradient_of_every_weight_is_that_of_the_bound() -> None:
 
 
 def test_a_training_proves_more_than_one_on_clean_samples_alone() -> None:
-    task, threat, method = blobs(n=240, shape=(2, 32)), Threat("linf"), LinearBounds(hidden="box")
+    task, threat, method = blobs(n=240, shape=(2, 32)), Threat("linf"), LinearBounds("box", "box")
 
     def proven(defense: CrownIBP) -> float:
         with torch.random.fork_rng(devices=[]):
