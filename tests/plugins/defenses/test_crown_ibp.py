@@ -83,7 +83,7 @@ def test_a_training_proves_more_than_one_on_clean_samples_alone() -> None:
             torch.manual_seed(0)
             module = MLP(widths=(16, 8)).build(task)
         victim = Victim(defense.fit(module, task, RNG, Checkpoint()).eval(), task.outputs)
-        ball, goal = threat.ball(task.test, 0.2, task.bounds), threat.goal(task.test.y, task.outputs)
+        ball, goal = threat.ball(task.test, 0.5, task.bounds), threat.goal(task.test.y, task.outputs)
         return float(method.prove(victim, task.test, ball, goal, RNG).proven.double().mean())
 
     few = CrownIBP(eps=0.2, epochs=8, batch=40, lr=1e-2, wait=1, warmup=4)
