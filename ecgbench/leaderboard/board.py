@@ -23,6 +23,7 @@ from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.study_pages import study_pages
 from ecgbench.leaderboard.titles import Titles, read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
+from ecgbench.results.bounds import contradictions
 from ecgbench.results.published import Published, find, read_published, read_results
 from ecgbench.results.record import Record, read_record
 from ecgbench.results.verification import is_older, strays, verify
@@ -75,6 +76,7 @@ def check(leaderboard: Path) -> list[str]:
         except StoreError as fault:
             faults.append(str(fault))
     unreadable = bool(faults)
+    faults += contradictions(leaderboard, rows)
     faults += [*verify(rows), *strays(_results(leaderboard)), *_of_victims(leaderboard / CHECKPOINTS.name, rows)]
     if unreadable:
         return faults

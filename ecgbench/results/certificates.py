@@ -25,9 +25,10 @@ SCHEMA = 1
 class CertificateRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is proven of one victim; fractions are 0..1, selectors are canonical, eps is in `unit`.
 
-    `clean` is the share of samples that are right when clean, `proven` the share proven at each eps, both as metrics
-    weigh samples; `seconds` are CPU seconds and `queries` the mean number of answers asked for a sample, at each eps.
-    `weights` is the digest of the victim's weights, `content` that of the proofs, `identity` the pre-image of `key`.
+    `clean` is the share of samples that are right when clean, `proven` the share proven at each eps, both as
+    metrics weigh samples; `seconds` are CPU seconds and `queries` the mean number of answers asked for a sample, at
+    each eps. `statistical` proofs hold with a confidence, of the votes of a randomised victim. `weights` is the
+    digest of the victim's weights, `content` that of the proofs, `identity` the pre-image of `key`.
     """
 
     schema: int
@@ -37,6 +38,7 @@ class CertificateRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     defense: str
     seed: int
     certificate: str
+    statistical: bool
     threat: str
     unit: str
     protocol: str

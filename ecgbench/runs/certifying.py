@@ -89,6 +89,7 @@ class Claim:
                 defense=names["defense"],
                 seed=self.cell.seed,
                 certificate=catalog.canonical("certificate", self.certificate),
+                statistical=self.certificate.statistical,
                 threat=catalog.canonical("threat", self.cell.threat),
                 unit=self.cell.threat.unit,
                 protocol=catalog.canonical("protocol", self.cell.protocol),
