@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from scipy.stats import beta, norm
 from torch import Tensor
 
 from ecgbench import Ball, Batch, Certificate, EcgbenchError, Goal, Proof, RandomStream, Task, Threat, Victim, hookimpl
@@ -64,6 +63,8 @@ def lower_bound(hits: Tensor, draws: int, alpha: float) -> Tensor:
 
     Clopper and Pearson 1934, one-sided.
     """
+    from scipy.stats import beta
+
     counts = hits.numpy()
     bound = beta.ppf(alpha, counts.clip(min=1), draws - counts + 1)
     return torch.where(hits > 0, torch.from_numpy(bound), 0.0)
@@ -71,7 +72,7 @@ def lower_bound(hits: Tensor, draws: int, alpha: float) -> Tensor:
 
 def certified_radius(chance: Tensor, sigma: float) -> Tensor:
     """The L2 distance within which the class keeps more than half of the noise, (n,); 0 where it does not have it."""
-    return torch.from_numpy(sigma * norm.ppf(chance.numpy().clip(0.5, 1.0)))
+    return sigma * torch.special.ndtri(chance.clamp(0.5, 1.0))
 
 
 @hookimpl
