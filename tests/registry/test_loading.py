@@ -71,7 +71,8 @@ def test_one_module_may_offer_two_kinds():
         (HOOK.replace("(frozen=True)", "") + "{'push': Push()}", "expected a frozen dataclass"),
         (
             HOOK.replace("(Attack)", "") + "{'push': Push()}",
-            "Push lacks access, determinism, eot, libraries, longer, minimal, reach, surrogate, unfit; expected",
+            "Push lacks access, determinism, eot, libraries, longer, minimal, reach, stops_at_success, "
+            "surrogate, unfit; expected",
         ),
         (HOOK.replace("perturb", "attack") + "{'push': Push()}", "Push lacks perturb; expected all of Attack"),
         (HOOK.replace("int = 1", "list = field(default_factory=list)") + "{'push': Push()}", "unhashable type: 'list'"),

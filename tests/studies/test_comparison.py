@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from ecgbench.leaderboard.board import render
+from ecgbench.leaderboard.board import pages
+from ecgbench.leaderboard.markdown import markdown
+from ecgbench.results.published import Published
 from ecgbench.studies.comparison import agreement, agreements, pairs, tables
-from ecgbench.studies.study import read_study
+from ecgbench.studies.study import Study, read_study
 from tests.made_up_rows import made_up, row
 from tests.made_up_study import OTHERWISE, STUDY, VALUES, path
 
 __all__ = ["path"]
+
+
+def render(rows: list[Published], studies: list[Study]) -> str:
+    """All pages of a board."""
+    return "".join(markdown(page) for page in pages(rows, studies))
 
 
 def test_a_figure_meets_the_mean_over_seeds_of_the_same_cell(path: Path) -> None:
@@ -37,7 +44,7 @@ def test_an_attack_may_have_been_counted_by_a_protocol_of_its_own(path: Path) ->
     assert agreement(compared).compared == 2 and tables(compared)[0].remarks == ("protocol last",)
     assert agreements(pairs(study, [row(made_up(["0", "0"])).record])) == {}
     text = render([row(made_up(["0", "0"]), protocol="last")], [study])
-    assert "Table 1; protocol last; mean absolute difference 0.250:" in text
+    assert "protocol last; mean absolute difference 0.250." in text
 
 
 def test_partial_rows_are_compared_apart_and_say_so(path: Path) -> None:
@@ -47,7 +54,7 @@ def test_partial_rows_are_compared_apart_and_say_so(path: Path) -> None:
     assert (how, near.compared, near.of, others) == ("3 epochs", 2, 3, [])
     text = render(rows, [read_study(path)])
     assert "- 2 of 3 values stand beside ours (partial: 3 epochs): mean" in text
-    assert "Table 1; protocol last; partial: 3 epochs; mean absolute difference 0.200 (partial):" in text
+    assert "protocol last; partial: 3 epochs; mean absolute difference 0.200 (partial)." in text
     assert "| plain (partial) | 1.000 / 0.90 | 0.800 / 0.50 |" in text
 
 
@@ -57,9 +64,7 @@ def test_whole_and_partial_rows_of_one_table_are_not_averaged(path: Path) -> Non
     text = render(rows, [read_study(path)])
     assert "- 2 of 2 values stand beside ours: mean absolute difference 0.200, largest 0.300." in text
     assert "- 1 of 1 values stand beside ours (partial: 1 epoch): mean absolute difference 0.100" in text
-    assert (
-        "Table 1; partial: 1 epoch; mean absolute difference 0.200; mean absolute difference 0.100 (partial):" in text
-    )
+    assert "partial: 1 epoch; mean absolute difference 0.200; mean absolute difference 0.100 (partial)." in text
     assert "| plain | " in text and "| odd (partial) | " in text
     text = render(rows[1:], [read_study(path)])
     assert "- 0 of 2 values stand beside ours: mean absolute difference \u2014, largest \u2014." in text

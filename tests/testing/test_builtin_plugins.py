@@ -137,6 +137,8 @@ def test_no_builtin_plugin_is_forgotten_or_broken() -> None:
         "cinc2017",
         "icu2012",
         "mimic3",
+        "mrnet",
+        "synthetic-knee",
     }
     assert {"identity", "noise", "fgsm", "pgd", "pgd20", "pgd100"} <= set(own("attack"))
     assert {"linear", "mlp", "cnn"} <= set(own("model")) and STUDY | {"none", "adaptive"} <= set(own("defense"))

@@ -130,7 +130,7 @@ class Signal(Step):
 
 class Unmasked(Step):
     def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
-        trial = replace(trial, ball=Threat(trial.ball.norm, mask=False, unit="mV").ball(trial.batch, 0.01))
+        trial = replace(trial, ball=Threat(trial.ball.norm.name, mask=False, unit="mV").ball(trial.batch, 0.01))
         return self._noise(trial, rng)
 
     def _noise(self, trial: Trial, rng: RandomStream) -> Tensor:

@@ -50,7 +50,8 @@ def digest(task: Task) -> str:
     total = hashlib.sha256()
     for part in PARTS:
         for field in fields(Samples):
-            total.update(getattr(getattr(task, part), field.name).contiguous().numpy().tobytes())
+            value = getattr(getattr(task, part), field.name)
+            total.update(b"" if value is None else value.contiguous().numpy().tobytes())
     return total.hexdigest()
 
 
