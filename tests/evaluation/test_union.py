@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def test_the_command_prints_each_attack_and_the_union(published: tuple[Path, Pat
         home, "union", NAME, *options, "-a", "identity", "-a", "apgd-margin", "-a", "strict[budget=quick]"
     )
     assert answer.code == 0, answer.err
-    figures = {line.split("  ")[0]: line.split() for line in answer.out.splitlines()[4:]}
+    table = takewhile(bool, answer.out.splitlines()[4:])
+    figures = {line.split("  ")[0]: line.split() for line in table}
     assert list(figures) == ["identity", "apgd-margin", "strict[budget=quick]", "union"]
     together = min(float(words[1]) for words in figures.values())
     assert float(figures["union"][1]) == together

@@ -73,7 +73,7 @@ def test_victims_that_rank_have_a_line_and_flags_stand_beside_their_names() -> N
         row(defense="broken"),
     )
     assert [line.label for line in shown.lines] == ["good", "flagged, LOSS"]
-    assert [line.mark for line in shown.lines] == [0, 1] and shown.headline == 0.1 and shown.x == "eps in mV"
+    assert [line.mark for line in shown.lines] == [0, 2] and shown.headline == 0.1 and shown.x == "eps in mV"
 
 
 def test_a_part_of_the_split_is_drawn_where_nothing_ranks() -> None:
