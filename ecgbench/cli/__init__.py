@@ -18,6 +18,7 @@ from ecgbench.cli.results import results
 from ecgbench.cli.run import explain, plan, run
 from ecgbench.cli.study import study
 from ecgbench.cli.susceptibility import susceptibility
+from ecgbench.cli.tune import tune
 from ecgbench.cli.union import union
 from ecgbench.core.errors import EcgbenchError, refused
 
@@ -32,7 +33,10 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (run, plan, explain, list_, info, results, study, susceptibility, union, certify, board, data, fakes):
+for command in (
+    *(run, plan, explain, list_, info, results, study, susceptibility, tune, union),
+    *(certify, board, data, fakes),
+):
     cli.add_command(command)
 
 
