@@ -8,7 +8,6 @@ from math import pi
 from typing import Literal, TypeVar
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
@@ -124,6 +123,8 @@ def weighted_loss(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 def auroc(module: Module, samples: Samples, rng: RandomStream) -> float:
     """Area under the ROC curve of the second of two classes, ties counting half (Hanley and McNeil 1982)."""
+    from scipy.stats import rankdata
+
     if len(samples.y.unique()) != 2:
         raise EcgbenchError("samples of one class were given to choose by AUROC; expected some of both.")
     with evaluating(module) as victim, torch.no_grad():
