@@ -73,6 +73,10 @@ class Cache:
         key = key_of(identity)
         return None if self.rebuild and key not in self._remade else self.store.get(stage, key)
 
+    def accept(self, identity: Identity) -> None:
+        """Take a result as it is kept, although everything is to be made anew: another process has just made it."""
+        self._remade.add(key_of(identity))
+
     def get_or_make(self, stage: str, identity: Identity, make: Make) -> Files:
         """The files of a stage: found, or made by one process while others wait."""
         files = self.get(stage, identity)

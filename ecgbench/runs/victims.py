@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Batch, Task
-from ecgbench.core.errors import ContractError
+from ecgbench.core.errors import ContractError, EcgbenchError
 from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Defense, returned
 from ecgbench.core.outputs import SINGLE_LABEL, Outputs
@@ -51,13 +51,14 @@ class Victims:
     """Where victims come from.
 
     `published` holds those of a leaderboard: one of the same parameters, data and seed is used instead of a
-    training, even if its sources have changed since, which is said.
+    training, even if its sources have changed since, which is said. Without `trains`, one that is not there is an error.
     """
 
     cache: Cache
     recordings: Recordings
     published: Store | None = None
     device: str = "cpu"
+    trains: bool = True
     _said: set[str] = field(default_factory=set, repr=False)
 
     def get(self, spec: VictimSpec) -> Trained:
@@ -81,6 +82,12 @@ class Victims:
     def is_available(self, identity: Identity) -> bool:
         """Whether no training is needed."""
         return self.cache.has(STAGE, identity) or self._ready(identity) is not None
+
+    def accept(self, spec: VictimSpec) -> None:
+        """Take a victim, and those it starts from, as they are kept, although everything is to be made anew."""
+        self.cache.accept(self._identity(spec))
+        if spec.base is not None:
+            self.accept(spec.base)
 
     def used(self, spec: VictimSpec) -> VictimIdentity:
         """The identity of the victim that will be used: its own, or that of a published one that stands in for it."""
@@ -133,6 +140,8 @@ class Victims:
             self.cache.tell(Started(f"training a victim: no published one like it is {where}, see --leaderboard."))
 
     def _train(self, spec: VictimSpec, checkpoint: TimedCheckpoint) -> Files:
+        if not self.trains:
+            raise EcgbenchError("the victim is no longer kept; expected its own job to have trained it: run it again.")
         self._say_why_it_trains()
         self._try_out(spec)
         defense, module, rng = spec.defense, self._blank(spec), stream("train", spec.seed)

@@ -1,0 +1,238 @@
+"""One child under supervision: its time, its memory and its death become a value, whatever happens to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Literal
+
+import msgspec
+import psutil
+
+from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.progress import Progress
+from ecgbench.engine.request import Done, Ends, Message, Request, heard
+from ecgbench.runs.faults import plain
+
+GRACE = 3.0
+"""Seconds between SIGTERM, on which a job leaves its last checkpoint as it is, and SIGKILL."""
+EVERY = 0.02
+"""Seconds between two looks at a child: memory grows by some 0.1 GB in that time."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+LINES = 20  # of a log that are kept
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+End = Literal["ok", "timeout", "memory", "signal", "exit", "stopped"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may use: seconds, and bytes of memory that no other process shares. None: as much as there is."""
+
+    timeout: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended. `number` is that of the signal or the exit status; `log` holds its last lines.
+
+    `ends` is set where the whole run shall end. "stopped" is a child that was asked to end with the run.
+    """
+
+    end: End
+    number: int = 0
+    log: tuple[str, ...] = ()
+    seconds: float = 0.0
+    limits: Limits = Limits()
+    ends: Ends | None = None
+
+    @property
+    def reason(self) -> str:
+        """One line for a record, the last line of the log included."""
+        last = f"; its log ends: {plain(self.log[-1])}" if self.log and self.end in ("signal", "exit") else ""
+        return f"{self._what()}{last}"
+
+    def _what(self) -> str:
+        match self.end:
+            case "timeout":
+                return f"timeout: the job was ended after {self.limits.timeout:g} s"
+            case "memory":
+                return f"memory: the job was ended when it held more than {_size(self.limits.memory or 0)}"
+            case "signal":
+                with suppress(ValueError):
+                    return f"signal {self.number} ({signal.Signals(self.number).name}): the job was killed"
+                return f"signal {self.number}: the job was killed"
+            case "exit":
+                return f"exit {self.number}: the job's process ended without a result"
+        return self.end
+
+
+@dataclass
+class Child:
+    """A fresh interpreter that waits for its job, in a session of its own."""
+
+    process: subprocess.Popen[bytes]
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+    last: Message | None = None
+
+    @classmethod
+    def start(cls, threads: int) -> Child:
+        """Start one; torch and the plugins that are installed are loaded while it waits."""
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ecgbench.engine.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(os.environ, threads),
+            start_new_session=True,
+        )
+        child = cls(process)
+        assert process.stderr is not None
+        threading.Thread(target=child._collect, args=(process.stderr,), daemon=True).start()
+        return child
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given a job."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it and all that it has started, at once."""
+        started = []
+        with suppress(psutil.Error):
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for each in started:  # those that have begun a session of their own
+            with suppress(psutil.Error):
+                each.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+    def give(self, request: Request) -> None:
+        """Give it its job; its standard input stays open as long as it may live."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        with suppress(OSError):  # it is dead already, which is seen later
+            stdin.write(msgspec.json.encode(request) + b"\n")
+            stdin.flush()
+
+    def listen(self, tell: Callable[[Progress], None]) -> None:
+        """Read what it tells until it has no more to tell; what is no message is passed over."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        with suppress(OSError, ValueError):  # closed when it was killed
+            for line in stdout:
+                with suppress(msgspec.DecodeError):
+                    message: Message = msgspec.json.decode(line, type=Message)
+                    if isinstance(message, Done | Ends):
+                        self.last = message
+                    elif (progress := heard(message)) is not None:
+                        tell(progress)
+
+    def _collect(self, stderr: IO[bytes]) -> None:
+        with suppress(OSError, ValueError):
+            for line in iter(lambda: stderr.readline(4096), b""):
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self.lines.append(text)
+
+
+def supervise(
+    child: Child, request: Request, limits: Limits, stop: threading.Event, tell: Callable[[Progress], None]
+) -> Ended:
+    """Let a waiting child do one job within its limits; how it ended. Nothing it started is left. Never raises."""
+    began = time.monotonic()
+    ear = threading.Thread(target=child.listen, args=(tell,), daemon=True)
+    ear.start()
+    child.give(request)
+    cut: End | None = None
+    looks = 0
+    while child.alive and child.last is None and cut is None:
+        time.sleep(EVERY)
+        looks += 1
+        if stop.is_set():
+            cut = "stopped"
+        elif limits.timeout is not None and time.monotonic() - began > limits.timeout:
+            cut = "timeout"
+        elif limits.memory is not None and _is_above(child.process.pid, limits.memory, looks % 25 == 0):
+            cut = "memory"
+    if cut in ("stopped", "timeout"):
+        _terminate(child)
+    elif cut is None:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(GRACE)
+    code = child.process.poll()
+    child.kill()
+    ear.join(1)
+    log, seconds = tuple(child.lines), time.monotonic() - began
+    ends = child.last if isinstance(child.last, Ends) else None
+    if isinstance(child.last, Done) or ends is not None:
+        return Ended("ok", 0, log, seconds, limits, ends)
+    if cut is not None:
+        return Ended(cut, 0, log, seconds, limits)
+    code = child.process.returncode if code is None else code
+    return Ended("signal" if code < 0 else "exit", abs(code), log, seconds, limits)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90s", "10m", "1.5h" or "90". Raises EcgbenchError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    seconds = 0.0 if found is None else float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    if seconds <= 0:
+        raise EcgbenchError(f"the time {text!r} is given; expected such as 90s, 10m or 1.5h.")
+    return seconds
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "4GB", "500MB" or "2GiB". Raises EcgbenchError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", text.strip().lower())
+    unit = None if found is None else UNITS.get(found[2].upper())
+    if found is None or unit is None or float(found[1]) <= 0:
+        raise EcgbenchError(f"the memory {text!r} is given; expected such as 4GB or 500MB.")
+    return int(float(found[1]) * unit)
+
+
+def most_memory() -> int:
+    """Bytes that one job may hold unless told otherwise: 80 % of this machine's memory."""
+    return int(0.8 * psutil.virtual_memory().total)
+
+
+def _size(given: int) -> str:
+    return f"{given / 10**9:g} GB" if given >= 10**9 else f"{given / 10**6:g} MB"
+
+
+def _terminate(child: Child) -> None:
+    with suppress(ProcessLookupError):
+        child.process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        child.process.wait(GRACE)
+
+
+def _is_above(pid: int, limit: int, deep: bool) -> bool:
+    """Whether a process, and those it started if `deep`, hold more memory than `limit` that no other process shares."""
+    with suppress(psutil.Error):
+        whole = psutil.Process(pid)
+        all_of_it = [whole, *(whole.children(recursive=True) if deep else ())]  # which looks at all of the machine
+        if sum(each.memory_info().rss for each in all_of_it) > limit:  # cheap, and never less
+            return sum(each.memory_full_info().uss for each in all_of_it) > limit
+    return False
+
+
+def _environment(given: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The variables of a child: the parent's, its places of modules, and the number of threads unless somebody set it."""
+    places = [os.path.abspath(place) for place in sys.path if place]  # noqa: PTH100
+    return {name: str(threads) for name in THREADS} | dict(given) | {"PYTHONPATH": os.pathsep.join(places)}
