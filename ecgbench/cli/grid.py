@@ -1,5 +1,6 @@
 """Progress of a grid on stderr: on a terminal a bar and a line for each job, in a log a line for each event and one a
-minute."""
+minute.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Costs:
 
     def left(self, jobs: Iterable[Job], spent: float, workers: int) -> float | None:
         """Seconds until all are done, of which `spent` are behind those under way; None where nothing like one is
-        measured."""
+        measured.
+        """
         total = 0.0
         for job in jobs:
             known = next((self._seconds[kind] for kind in _kinds(job) if kind in self._seconds), None)
@@ -91,9 +93,8 @@ class GridReporter:
         self._cells, self._workers = cells, workers
         self._todo = dict.fromkeys(todo)
         if self._live and todo:
-            self._bar = tqdm(
-                total=cells, desc="cells", position=0, leave=False, bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}"
-            )
+            shape = "{desc} {bar} {n_fmt}/{total_fmt} {postfix}"
+            self._bar = tqdm(total=cells, desc="cells", position=0, leave=False, bar_format=shape)
 
     def began(self, job: Job) -> None:
         """A job has begun."""

@@ -51,17 +51,23 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Began:
+    """A job was given to a child."""
+
     job: Job
 
 
 @dataclass(frozen=True)
 class Told:
+    """A child tells how far its job is."""
+
     job: Job
     progress: Progress
 
 
 @dataclass(frozen=True)
 class Over:
+    """A child has ended."""
+
     job: Job
     ended: Ended
 
@@ -240,7 +246,9 @@ class _Grid:
         number = self._numbers[job]
         record = self._kept(number) if failure is None else None
         if record is None:
-            failure = failure or Failure(job=job, status="failed", reason="the job ended without a result", log=ended.log)
+            failure = failure or Failure(
+                job=job, status="failed", reason="the job ended without a result", log=ended.log
+            )
             return [self._failed(job, failure)]
         self.records[number] = record
         return [record]

@@ -53,7 +53,7 @@ class Request(Struct, frozen=True, kw_only=True):
         )
 
     def runner(self, tell: Callable[[Progress], None]) -> Runner:
-        """Where the job is done; a cell's job does not train. Raises EcgbenchError where one of its plugins is broken."""
+        """Where the job is done; that of a cell does not train. Raises EcgbenchError where a plugin is broken."""
 
         def say(text: str) -> None:
             tell(Note(text))

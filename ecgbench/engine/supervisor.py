@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import IO, Literal
+from typing import Literal
 
 import msgspec
 import psutil
@@ -23,6 +23,7 @@ from ecgbench.core.progress import Progress
 from ecgbench.engine.request import Done, Ends, Message, Request, heard
 from ecgbench.runs.faults import plain
 
+COMMAND = (sys.executable, "-P", "-m", "ecgbench.engine.child")
 GRACE = 3.0
 """Seconds between SIGTERM, on which a job leaves its last checkpoint as it is, and SIGKILL."""
 EVERY = 0.02
@@ -84,12 +85,14 @@ class Child:
     process: subprocess.Popen[bytes]
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     last: Message | None = None
+    readers: list[threading.Thread] = field(default_factory=list)
+    started: set[psutil.Process] = field(default_factory=set)
 
     @classmethod
-    def start(cls, threads: int) -> Child:
+    def start(cls, threads: int, command: Sequence[str] = COMMAND) -> Child:
         """Start one; torch and the plugins that are installed are loaded while it waits."""
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ecgbench.engine.child"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -97,8 +100,7 @@ class Child:
             start_new_session=True,
         )
         child = cls(process)
-        assert process.stderr is not None
-        threading.Thread(target=child._collect, args=(process.stderr,), daemon=True).start()
+        child._read(child._collect)
         return child
 
     @property
@@ -107,20 +109,36 @@ class Child:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """End it and all that it has started, at once."""
-        started = []
-        with suppress(psutil.Error):
-            started = psutil.Process(self.process.pid).children(recursive=True)
+        """End it and all that it has started, at once; what it has printed is read to the end."""
+        self.find_started()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for each in started:  # those that have begun a session of their own
+        for each in self.started:  # those that have begun a session of their own
             with suppress(psutil.Error):
                 each.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        psutil.wait_procs(self.started, timeout=1)
+        with suppress(OSError):  # a job that it has not read
+            stdin = self.process.stdin
+            assert stdin is not None
+            stdin.close()
+        if len(self.readers) == 1:  # it was never listened to
+            self.listen(lambda _: None)
+        for reader in self.readers:
+            reader.join(1)
+
+    def find_started(self) -> None:
+        """Remember the processes that it has started, which can no longer be told when it is dead."""
+        with suppress(psutil.Error):
+            self.started |= set(psutil.Process(self.process.pid).children(recursive=True))
+
+    def holds_more(self, limit: int) -> bool:
+        """Whether it and what it has started hold more bytes than `limit` that no other process shares."""
+        with suppress(psutil.Error):
+            all_of_it = (psutil.Process(self.process.pid), *self.started)
+            resident = sum(map(_resident, all_of_it))  # quickly read, and never less
+            return resident > limit and sum(map(_unshared, all_of_it)) > limit
+        return False
 
     def give(self, request: Request) -> None:
         """Give it its job; its standard input stays open as long as it may live."""
@@ -131,10 +149,18 @@ class Child:
             stdin.flush()
 
     def listen(self, tell: Callable[[Progress], None]) -> None:
-        """Read what it tells until it has no more to tell; what is no message is passed over."""
+        """Read what it tells, from another thread, until it has no more to tell; what is no message is passed over."""
+        self._read(lambda: self._hear(tell))
+
+    def _read(self, work: Callable[[], None]) -> None:
+        reader = threading.Thread(target=work, daemon=True)
+        self.readers.append(reader)
+        reader.start()
+
+    def _hear(self, tell: Callable[[Progress], None]) -> None:
         stdout = self.process.stdout
         assert stdout is not None
-        with suppress(OSError, ValueError):  # closed when it was killed
+        with stdout:
             for line in stdout:
                 with suppress(msgspec.DecodeError):
                     message: Message = msgspec.json.decode(line, type=Message)
@@ -143,8 +169,10 @@ class Child:
                     elif (progress := heard(message)) is not None:
                         tell(progress)
 
-    def _collect(self, stderr: IO[bytes]) -> None:
-        with suppress(OSError, ValueError):
+    def _collect(self) -> None:
+        stderr = self.process.stderr
+        assert stderr is not None
+        with stderr:
             for line in iter(lambda: stderr.readline(4096), b""):
                 text = line.decode(errors="replace").rstrip()
                 if text:
@@ -156,19 +184,20 @@ def supervise(
 ) -> Ended:
     """Let a waiting child do one job within its limits; how it ended. Nothing it started is left. Never raises."""
     began = time.monotonic()
-    ear = threading.Thread(target=child.listen, args=(tell,), daemon=True)
-    ear.start()
+    child.listen(tell)
     child.give(request)
     cut: End | None = None
     looks = 0
     while child.alive and child.last is None and cut is None:
         time.sleep(EVERY)
         looks += 1
+        if looks % 25 == 0:
+            child.find_started()  # which looks at all processes of the machine
         if stop.is_set():
             cut = "stopped"
         elif limits.timeout is not None and time.monotonic() - began > limits.timeout:
             cut = "timeout"
-        elif limits.memory is not None and _is_above(child.process.pid, limits.memory, looks % 25 == 0):
+        elif limits.memory is not None and child.holds_more(limits.memory):
             cut = "memory"
     if cut in ("stopped", "timeout"):
         _terminate(child)
@@ -177,7 +206,6 @@ def supervise(
             child.process.wait(GRACE)
     code = child.process.poll()
     child.kill()
-    ear.join(1)
     log, seconds = tuple(child.lines), time.monotonic() - began
     ends = child.last if isinstance(child.last, Ends) else None
     if isinstance(child.last, Done) or ends is not None:
@@ -216,23 +244,26 @@ def _size(given: int) -> str:
 
 
 def _terminate(child: Child) -> None:
+    child.find_started()
     with suppress(ProcessLookupError):
         child.process.terminate()
     with suppress(subprocess.TimeoutExpired):
         child.process.wait(GRACE)
 
 
-def _is_above(pid: int, limit: int, deep: bool) -> bool:
-    """Whether a process, and those it started if `deep`, hold more memory than `limit` that no other process shares."""
+def _unshared(process: psutil.Process) -> int:
     with suppress(psutil.Error):
-        whole = psutil.Process(pid)
-        all_of_it = [whole, *(whole.children(recursive=True) if deep else ())]  # which looks at all of the machine
-        if sum(each.memory_info().rss for each in all_of_it) > limit:  # cheap, and never less
-            return sum(each.memory_full_info().uss for each in all_of_it) > limit
-    return False
+        return int(process.memory_full_info().uss)
+    return 0
+
+
+def _resident(process: psutil.Process) -> int:
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0
 
 
 def _environment(given: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The variables of a child: the parent's, its places of modules, and the number of threads unless somebody set it."""
+    """The variables of a child: the parent's, its places of modules, and the threads unless somebody set them."""
     places = [os.path.abspath(place) for place in sys.path if place]  # noqa: PTH100
     return {name: str(threads) for name in THREADS} | dict(given) | {"PYTHONPATH": os.pathsep.join(places)}

@@ -51,7 +51,8 @@ class Victims:
     """Where victims come from.
 
     `published` holds those of a leaderboard: one of the same parameters, data and seed is used instead of a
-    training, even if its sources have changed since, which is said. Without `trains`, one that is not there is an error.
+    training, even if its sources have changed since, which is said. Without `trains`, one that is not there is
+    an error.
     """
 
     cache: Cache
