@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType
+from typing import Literal
 
 import msgspec
 
@@ -22,6 +23,7 @@ from ecgbench.runs.job import CellJob, VictimJob
 from ecgbench.runs.runner import Runner
 
 TERMINATED = threading.Event()
+Status = Literal["ok", "failed", "skipped"]
 END = 128 + signal.SIGTERM
 
 
@@ -60,11 +62,11 @@ def _do(request: Request, runner: Runner) -> None:
     """The job; where it gives no score, why is kept."""
     job = request.job
     status, reason = _trained(runner, job, request.cells) if isinstance(job, VictimJob) else _run(runner, job)
-    if reason is not None:
+    if reason is not None and status != "ok":
         Failures(runner.store).keep(Failure(job=job, status=status, reason=reason))
 
 
-def _run(runner: Runner, job: CellJob) -> tuple[str, str | None]:
+def _run(runner: Runner, job: CellJob) -> tuple[Status, str | None]:
     try:
         record = runner.execute(job)
     except KeyboardInterrupt as error:
@@ -72,7 +74,7 @@ def _run(runner: Runner, job: CellJob) -> tuple[str, str | None]:
     return record.status, record.error
 
 
-def _trained(runner: Runner, job: VictimJob, cells: tuple[CellJob, ...]) -> tuple[str, str | None]:
+def _trained(runner: Runner, job: VictimJob, cells: tuple[CellJob, ...]) -> tuple[Status, str | None]:
     try:
         return "failed", runner.train(job, cells)
     except KeyboardInterrupt as error:

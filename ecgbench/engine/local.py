@@ -211,9 +211,9 @@ class _Grid:
                 grid.records[number] = record
             else:
                 wanted |= {job, *grid._all_needed(job)}
-        for job in grid._needs:
-            if job in wanted and (isinstance(job, CellJob) or runner.retrain or not grid._has_victim(job)):
-                grid.waiting[job] = None
+        for each in grid._needs:
+            if each in wanted and (isinstance(each, CellJob) or runner.retrain or not grid._has_victim(each)):
+                grid.waiting[each] = None
         grid._open = set(grid.waiting)
         return grid
 

@@ -44,10 +44,10 @@ class Request(Struct, frozen=True, kw_only=True):
             job=job,
             cells=cells,
             store=_absolute(runner.store.root),
-            home=root.home and _absolute(root.home),
+            home=None if root.home is None else _absolute(root.home),
             places={name: _absolute(place) for name, place in root.places.items()},
-            cache=root.cache and _absolute(root.cache),
-            checkpoints=runner.checkpoints and _absolute(runner.checkpoints.root),
+            cache=None if root.cache is None else _absolute(root.cache),
+            checkpoints=None if runner.checkpoints is None else _absolute(runner.checkpoints.root),
             device=runner.device,
             retrain=runner.retrain,
         )

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -174,6 +175,7 @@ class Acting(Module):
 class HostileModel(Model):
     """Does something bad whenever it is asked."""
 
+    default_dataset: ClassVar[str] = "synthetic-beats"
     act: str = "boom"
 
     def build(self, task):
