@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -28,7 +28,8 @@ class Grid(Parameterised):
     """Selectors by kind; every combination is a cell.
 
     No `dataset` means each model's own embedded one; no `threat` or `eps`, the defaults of the dataset. `audit`
-    makes the costly checks, too; `save_perturbations` keeps the perturbations of the first so many attacked samples.
+    makes the costly checks, too; `save_perturbations` keeps the perturbations of the first so many attacked samples;
+    `origin` is the place in a file that the grid was read from, which errors name.
     """
 
     model: tuple[str, ...]
@@ -42,6 +43,7 @@ class Grid(Parameterised):
     protocol: str = "standard"
     audit: bool = False
     save_perturbations: int = 0
+    origin: str = ""
 
     def __post_init__(self) -> None:
         for name in ("model", "attack", "defense", "seed"):
@@ -72,8 +74,8 @@ class GridTable(Struct, frozen=True, forbid_unknown_fields=True):
     audit: bool = False
     save_perturbations: Count = 0
 
-    def grid(self) -> Grid:
-        """The axes as tuples."""
+    def grid(self, origin: str) -> Grid:
+        """The axes as tuples; `origin` is the place of this table."""
         return Grid(
             model=_axis(self.model),
             attack=_axis(self.attack),
@@ -86,6 +88,7 @@ class GridTable(Struct, frozen=True, forbid_unknown_fields=True):
             protocol=self.protocol,
             audit=self.audit,
             save_perturbations=self.save_perturbations,
+            origin=origin,
         )
 
 
@@ -110,10 +113,11 @@ def read_suite(path: Path) -> tuple[Grid, ...]:
     tables = read_toml(path, SuiteTable, file, EcgbenchError).grid
     grids = []
     for number, table in enumerate(tables):
+        origin = f"{file}, grid[{number}]"
         try:
-            grids.append(table.grid())
+            grids.append(table.grid(origin))
         except EcgbenchError as fault:
-            raise EcgbenchError(f"{file}, grid[{number}]: {fault}") from None
+            raise EcgbenchError(f"{origin}: {fault}") from None
     return tuple(grids)
 
 
@@ -154,33 +158,40 @@ def _whole(value: object, name: str) -> int:
 
 
 def unfold(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
-    """Every cell of the grids, in order, each once. Raises EcgbenchError for a selector that does not resolve."""
-    with apart():
-        return _unfolded(grids, catalog)
+    """Every cell of the grids, in order, each once.
 
-
-def _unfolded(grids: Sequence[Grid], catalog: Catalog) -> list[Cell]:
+    Raises EcgbenchError, naming the grid's place where it has one, for a selector that does not resolve.
+    """
     cells: dict[Cell, None] = {}
-    for grid in grids:
-        axes = (grid.model, grid.dataset or ("",), grid.defense, grid.attack, grid.threat or ("",), grid.seed)
-        for model, dataset, defense, attack, threat, seed in product(*axes):
-            architecture = catalog.resolve("model", model)
-            data = catalog.resolve("dataset", dataset or architecture.default_dataset)
-            rules = catalog.resolve("threat", threat) if threat else data.defaults.threat
-            if not grid.eps and not rules.comparable(data.defaults.threat):
-                raise EcgbenchError(f"threat {threat!r} is given without eps; expected sizes in its norm and unit.")
-            cell = Cell(
-                dataset=data,
-                model=architecture,
-                defense=catalog.resolve("defense", defense),
-                attack=catalog.resolve("attack", attack),
-                threat=rules,
-                eps=grid.eps or data.defaults.eps,
-                protocol=catalog.resolve("protocol", grid.protocol),
-                seed=seed,
-                limit=grid.limit,
-                audit=grid.audit,
-                save_perturbations=grid.save_perturbations,
-            )
-            cells[cell] = None
+    with apart():
+        for grid in grids:
+            try:
+                cells.update(dict.fromkeys(_unfolded(grid, catalog)))
+            except EcgbenchError as fault:
+                if not grid.origin:
+                    raise
+                raise EcgbenchError(f"{grid.origin}: {fault}") from None
     return list(cells)
+
+
+def _unfolded(grid: Grid, catalog: Catalog) -> Iterator[Cell]:
+    axes = (grid.model, grid.dataset or ("",), grid.defense, grid.attack, grid.threat or ("",), grid.seed)
+    for model, dataset, defense, attack, threat, seed in product(*axes):
+        architecture = catalog.resolve("model", model)
+        data = catalog.resolve("dataset", dataset or architecture.default_dataset)
+        rules = catalog.resolve("threat", threat) if threat else data.defaults.threat
+        if not grid.eps and not rules.comparable(data.defaults.threat):
+            raise EcgbenchError(f"threat {threat!r} is given without eps; expected sizes in its norm and unit.")
+        yield Cell(
+            dataset=data,
+            model=architecture,
+            defense=catalog.resolve("defense", defense),
+            attack=catalog.resolve("attack", attack),
+            threat=rules,
+            eps=grid.eps or data.defaults.eps,
+            protocol=catalog.resolve("protocol", grid.protocol),
+            seed=seed,
+            limit=grid.limit,
+            audit=grid.audit,
+            save_perturbations=grid.save_perturbations,
+        )

@@ -124,6 +124,8 @@ GRID = '[[grid]]\nmodel = "mlp"\nattack = "fgsm"\n'
         (f"{GRID}keep_deltas = 1", "has the field 'keep_deltas'; known: attack, audit"),
         (f"{GRID}protocol = {list(range(99))}", "15, 16...; expected text."),
         ("grid = [1]", "gives grid[0] = 1; expected a table."),
+        (f"{GRID}[[grid]]\nmodel = ['mlp', 'mpl']\nattack = 'pgd'", "suite.toml, grid[1]: no model is named 'mpl'"),
+        (f"{GRID}threat = 'l2'", "suite.toml, grid[0]: threat 'l2' is given without eps"),
     ],
 )  # fmt: skip
 def test_what_is_no_suite_is_refused_in_one_sentence(text: str, reason: str, tmp_path: Path) -> None:
