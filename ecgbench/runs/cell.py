@@ -176,13 +176,14 @@ def checks_identity(outcomes: str, headline: float) -> Identity:
     }
 
 
-def audit_identity(outcomes: str, headline: float, twin: VictimIdentity | None) -> Identity:
-    """What the costly checks of a row are made of; `twin` is the undefended victim they compare with."""
+def audit_identity(outcomes: str, headline: float, undefended: VictimIdentity | None) -> Identity:
+    """What the costly checks of a row are made of; `undefended` is the undefended victim they compare with."""
+    other = None if undefended is None else {"victim": undefended.made_of, "weights": undefended.weights}
     return {
         "stage": "audit",
         "outcomes": outcomes,
         "headline": repr(headline),
-        "twin": None if twin is None else {"victim": twin.made_of, "weights": twin.weights},
+        "twin": other,  # another word would change the keys of kept audits
         "sources": code_digests(extra=("ecgbench.checks.audit",)),
     }
 

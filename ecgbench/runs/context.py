@@ -19,14 +19,14 @@ from ecgbench.runs.scoring import CellLabels
 from ecgbench.runs.stages import Context, MadeOf, identities
 from ecgbench.runs.victims import Trained, Victims
 
-TWIN = "none"
-"""The defense of the undefended twin that an audit compares with, by name, where a catalog has it."""
+UNDEFENDED = "none"
+"""The defense of the undefended victim that an audit compares with, by name, where a catalog has it."""
 
 
-def twin_of(cell: Cell, catalog: Catalog) -> VictimSpec | None:
-    """The undefended twin of a cell's victim; None for one that is undefended itself, or where nobody offers it."""
-    twin = catalog.values("defense").get(TWIN)
-    return None if twin is None or twin == cell.defense else replace(cell.victim, defense=twin)
+def undefended_of(cell: Cell, catalog: Catalog) -> VictimSpec | None:
+    """A cell's victim without its defense; None for one that is undefended itself, or where nobody offers that."""
+    none = catalog.values("defense").get(UNDEFENDED)
+    return None if none is None or none == cell.defense else replace(cell.victim, defense=none)
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class CellContext(Context):
             )
             yield sweep, trained
 
-    def twin(self) -> Victim | None:
-        twin = twin_of(self.cell, self.catalog)
-        return None if twin is None else self.victims.get(twin).victim
+    def undefended(self) -> Victim | None:
+        spec = undefended_of(self.cell, self.catalog)
+        return None if spec is None else self.victims.get(spec).victim
 
     @property
     def _specs(self) -> dict[str, VictimSpec]:
         """The victims that the stages of the cell need, by their role."""
-        twin = twin_of(self.cell, self.catalog) if self.cell.audit else None
-        roles = {"victim": self.cell.victim, "surrogate": self.cell.surrogate, "twin": twin}
+        undefended = undefended_of(self.cell, self.catalog) if self.cell.audit else None
+        roles = {"victim": self.cell.victim, "surrogate": self.cell.surrogate, "undefended": undefended}
         return {role: spec for role, spec in roles.items() if spec is not None}

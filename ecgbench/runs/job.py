@@ -16,7 +16,7 @@ from ecgbench.core.errors import EcgbenchError
 from ecgbench.evaluation.sweep import check_grid
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.runs.cell import Cell, VictimSpec
-from ecgbench.runs.context import twin_of
+from ecgbench.runs.context import undefended_of
 
 Count = Annotated[int, Meta(ge=0)]
 AXES = ("dataset", "model", "defense", "attack", "threat", "protocol")
@@ -114,7 +114,7 @@ def jobs(cells: Iterable[Cell], catalog: Catalog) -> Mapping[Job, tuple[Job, ...
     """The jobs of all cells, each once, and those that must be done before it; every one stands after these.
 
     A victim needs the one it starts from; a cell needs its victim, the surrogate of a transfer, and the undefended
-    twin that an audit compares with. Raises EcgbenchError for a value that no selector can write.
+    victim that an audit compares with. Raises EcgbenchError for a value that no selector can write.
     """
     found: dict[Job, tuple[Job, ...]] = {}
 
@@ -125,7 +125,7 @@ def jobs(cells: Iterable[Cell], catalog: Catalog) -> Mapping[Job, tuple[Job, ...
         return job
 
     for cell in cells:
-        asked = (cell.victim, cell.surrogate, twin_of(cell, catalog) if cell.audit else None)
+        asked = (cell.victim, cell.surrogate, undefended_of(cell, catalog) if cell.audit else None)
         needed = dict.fromkeys(train(victim) for victim in asked if victim is not None)
         found.setdefault(CellJob.of(cell, catalog), tuple(needed))
     return found

@@ -155,7 +155,7 @@ class UserContext(Context):
         )
         yield sweep, Trained(victim, 0.0, None)
 
-    def twin(self) -> Victim | None:
+    def undefended(self) -> Victim | None:
         return None
 
 

@@ -42,14 +42,14 @@ from ecgbench.storage.store import TimedCheckpoint, key_of
 class MadeOf:
     """What the identities of all stages follow from: how is attacked, and the identities of attack and victims.
 
-    `twin` is the undefended victim that an audit compares with.
+    `undefended` is the undefended victim that an audit compares with.
     """
 
     setup: AttackSetup
     attack: Any
     victim: VictimIdentity
     surrogate: VictimIdentity | None = None
-    twin: VictimIdentity | None = None
+    undefended: VictimIdentity | None = None
 
 
 class Context(ABC):
@@ -87,7 +87,7 @@ class Context(ABC):
         """
 
     @abstractmethod
-    def twin(self) -> Victim | None:
+    def undefended(self) -> Victim | None:
         """The undefended victim that an audit compares with; None where there is none."""
 
 
@@ -175,7 +175,7 @@ def _check(context: Context, inputs: Mapping[str, Files], _: TimedCheckpoint) ->
 
 def _audit(context: Context, inputs: Mapping[str, Files], _: TimedCheckpoint) -> Files:
     with context.at_work() as (sweep, _trained):
-        checks = Audit(sweep, _outcomes(inputs), context.setup.headline, context.twin()).run()
+        checks = Audit(sweep, _outcomes(inputs), context.setup.headline, context.undefended()).run()
     return {"audit.json": msgspec.json.encode(checks)}
 
 
@@ -244,7 +244,7 @@ STAGES: Mapping[str, Stage] = {
             result="audit",
             files=("audit.json",),
             inputs=("outcomes", "victims"),
-            identity=lambda of, keys: audit_identity(keys["outcomes"], of.setup.headline, of.twin),
+            identity=lambda of, keys: audit_identity(keys["outcomes"], of.setup.headline, of.undefended),
             make=_audit,
             wanted=lambda setup: setup.audit,
         ),

@@ -42,13 +42,13 @@ def sweep_of(attack: Attack, victim: Victim, task: Task, threat: Threat | None =
     return Sweep(attack, victim, task, threat or Threat("linf"), (eps,), RandomStream((0, "attack")))
 
 
-def audited(sweep: Sweep, twin: Victim | None = None, outcomes: Outcomes | None = None) -> dict[str, Check]:
+def audited(sweep: Sweep, undefended: Victim | None = None, outcomes: Outcomes | None = None) -> dict[str, Check]:
     outcomes = outcomes or sweep.run(Checkpoint())
-    return {check.code: check for check in Audit(sweep, outcomes, sweep.eps[-1], twin).run()}
+    return {check.code: check for check in Audit(sweep, outcomes, sweep.eps[-1], undefended).run()}
 
 
-def raised(sweep: Sweep, twin: Victim | None = None) -> list[str]:
-    return [code for code, check in audited(sweep, twin).items() if check.raised]
+def raised(sweep: Sweep, undefended: Victim | None = None) -> list[str]:
+    return [code for code, check in audited(sweep, undefended).items() if check.raised]
 
 
 def trained(seed: int = 0) -> tuple[Task, Module]:
@@ -92,7 +92,7 @@ def test_an_honest_victim_under_a_strong_attack_raises_nothing(seed: int, norm: 
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_linear_victim_raises_nothing_masked_or_with_a_twin(norm: Norm) -> None:
+def test_a_linear_victim_raises_nothing_masked_or_beside_an_undefended_one(norm: Norm) -> None:
     problem = linear_problem(3, (1, 40), 400, masked=True, bounds=(0.0, 1.0))
     sweep = sweep_of(STRICT, problem.victim, problem.task, Threat(norm), 0.02)
     found = audited(sweep, problem.victim)
@@ -296,7 +296,7 @@ def test_the_walk_without_gradients_falls_no_deeper_than_the_closed_form() -> No
     assert found["BB>WB"].effect == 0
 
 
-def test_a_victim_that_freezes_falls_to_its_twin() -> None:
+def test_a_victim_that_freezes_falls_to_the_undefended_one() -> None:
     task, module = trained()
 
     def answer(honest: Module, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ecgbench_plugins.datasets.rhythm_files import read_names
 
 HOME = os.environ.get("ECGBENCH_DATA")
 pytestmark = [pytest.mark.real, pytest.mark.skipif(HOME is None, reason="ECGBENCH_DATA is not set")]
-TWINS = {227: 1176, 2656: 3123}
+EQUAL = {227: 1176, 2656: 3123}
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_the_validation_signals_are_those_of_the_training_set(files: dict[str, P
     assert all(np.array_equal(val(copy), val(files[copy.name])) for copy in copies)
 
 
-def test_no_test_record_and_no_twin_of_one_is_in_training(held_out: Task) -> None:
+def test_no_test_record_and_no_equal_of_one_is_in_training(held_out: Task) -> None:
     pool = {*held_out.train.ids.tolist(), *held_out.val.ids.tolist()}
     assert len(held_out.train) + len(held_out.val) == len(pool) == 8226
     assert not pool & set(held_out.test.ids.tolist())
@@ -146,22 +146,22 @@ def test_a_tenth_of_each_class_of_the_pool_validates(held_out: Task) -> None:
     assert held_out.val.y.bincount().tolist() == [round(n / 10) for n in pool.tolist()]
 
 
-def test_the_two_pairs_of_twins_are_equal_and_there_are_no_others(root: DataRoot) -> None:
+def test_the_two_pairs_of_equal_records_are_found_and_there_are_no_others(root: DataRoot) -> None:
     task = Cinc2017(split="study").load(root)
     assert len(task.train) + len(task.val) == 8528
     place = {id_: row for row, id_ in enumerate(task.train.ids.tolist())}
-    for one, other in TWINS.items():
+    for one, other in EQUAL.items():
         assert task.train.x[place[one]].equal(task.train.x[place[other]])
     signals = {row.numpy().tobytes() for part in (task.train, task.val) for row in part.x}
     assert len(signals) == 8526
     assert task.notes[0].startswith("leaking: ")
 
 
-def test_the_split_of_han_has_the_published_sizes_and_no_twin_outside_training(root: DataRoot) -> None:
+def test_the_split_of_han_has_the_published_sizes_and_no_equal_record_outside_training(root: DataRoot) -> None:
     task = Cinc2017(split="han").load(root)
     assert task.test.y.bincount().tolist() == [84, 509, 229, 31]
     assert len(task.train) + len(task.val) == 7675
-    assert {*TWINS, *TWINS.values()} < set(task.train.ids.tolist())
+    assert {*EQUAL, *EQUAL.values()} < set(task.train.ids.tolist())
 
 
 def test_z_scores_are_the_counts_of_the_files_exactly(held_out: Task, files: dict[str, Path]) -> None:

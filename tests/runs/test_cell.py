@@ -213,7 +213,7 @@ def test_the_weights_of_every_victim_count() -> None:
     one, two = (VictimIdentity({"stage": "victim"}, weights) for weights in ("w1", "w2"))
     made_of = [outcomes_identity(cell.setup, "attack", a, b) for a in (one, two) for b in (one, two)]
     assert len({key_of(each) for each in made_of}) == 4
-    assert len({key_of(audit_identity("o1", 0.1, twin)) for twin in (one, two, None)}) == 3
+    assert len({key_of(audit_identity("o1", 0.1, undefended)) for undefended in (one, two, None)}) == 3
 
 
 def test_the_code_of_nested_values_counts() -> None:

@@ -281,14 +281,16 @@ def test_a_surrogate_comes_before_the_transfer_that_uses_it() -> None:
     assert found[CellJob.of(cell, CATALOG)] == (job_of("none[epochs=1]"), job_of("none[epochs=2]"))
 
 
-@pytest.mark.parametrize(("defense", "twin"), [("none[epochs=1]", ("none",)), ("none", ())])
-def test_the_undefended_twin_comes_before_an_audit_that_compares_with_it(defense: str, twin: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("defense", "undefended"), [("none[epochs=1]", ("none",)), ("none", ())])
+def test_the_undefended_victim_comes_before_an_audit_that_compares_with_it(
+    defense: str, undefended: tuple[str, ...]
+) -> None:
     cell = replace(CELL, defense=CATALOG.resolve("defense", defense), audit=True)
     found = jobs([cell], CATALOG)
-    assert found[CellJob.of(cell, CATALOG)] == (job_of(defense), *map(job_of, twin))
+    assert found[CellJob.of(cell, CATALOG)] == (job_of(defense), *map(job_of, undefended))
 
 
-def test_a_catalog_may_lack_the_undefended_twin() -> None:
+def test_a_catalog_may_lack_the_undefended_victim() -> None:
     catalog = replace(CATALOG, defenses={name: each for name, each in CATALOG.defenses.items() if name == "trades"})
     cell = replace(CELL, defense=catalog.value("defense", "trades"), audit=True)
     assert [type(job) for job in jobs([cell], catalog)] == [VictimJob, CellJob]

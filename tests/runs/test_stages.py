@@ -111,15 +111,15 @@ class Here(Context):
 
     @contextmanager
     def at_work(self) -> Iterator[tuple[Sweep, Trained]]:
-        victim = self.twin()
+        victim = self.undefended()
         sweep = Sweep(FGSM(), victim, self.task, SETUP.threat, SETUP.eps, stream("attack", 0))
         yield sweep, Trained(victim, 1.5, None)
 
-    def twin(self) -> Victim:
-        module = Sequential(Flatten(), Linear(prod(TASK.shape), len(TASK.classes)))
+    def undefended(self) -> Victim:
+        linear = Linear(prod(TASK.shape), len(TASK.classes))
         with torch.no_grad():
-            module[1].weight.fill_(0.1)
-        return Victim(module.eval(), TASK.outputs)
+            linear.weight.fill_(0.1)
+        return Victim(Sequential(Flatten(), linear).eval(), TASK.outputs)
 
 
 LATER = ["outcomes", "checks", "audits", "records"]

@@ -101,33 +101,33 @@ class Bed:
             self.trained[key] = defense.fit(module, self.task, stream("train", seed), Checkpoint()).eval()
         return self.trained[key]
 
-    def row(self, name: str, victim: Victim, twin: Victim | None, attack: str, limit: int, seed: int = 0) -> Row:
+    def row(self, name: str, victim: Victim, undefended: Victim | None, attack: str, limit: int, seed: int = 0) -> Row:
         """Attack the victim and make every check, cheap and costly."""
         tried, task = self.catalog.resolve("attack", attack), self.task.limited(limit)
         sweep = Sweep(tried, victim, task, self.threat, (self.eps,), stream("attack", seed))
         outcomes = sweep.run(Checkpoint())
-        checks = CheapChecks(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, twin).run()
+        checks = CheapChecks(sweep, outcomes, self.eps).run() + Audit(sweep, outcomes, self.eps, undefended).run()
         return Row(name, attack, _accuracy(outcomes, 0), _accuracy(outcomes, self.eps), checks)
 
     def fakes(self, limit: int = 300) -> Iterator[Row]:
         """The honest victim that the fakes stand on, and every fake."""
         defense: Defense = self.catalog.resolve("defense", "none[epochs=10]")
-        twin = self.victim("mlp", defense)
-        yield self.row("(honest)", twin, None, "pgd100", limit)
+        undefended = self.victim("mlp", defense)
+        yield self.row("(honest)", undefended, None, "pgd100", limit)
         for name in FAKES:
             selector = f"{name}[eps={self.eps}]" if name in BEATEN else name
             victim = self.victim("mlp", self.catalog.resolve("defense", selector))
-            yield self.row(name, victim, twin, BEATEN.get(name, "pgd100"), limit)
+            yield self.row(name, victim, undefended, BEATEN.get(name, "pgd100"), limit)
 
     def honest(self, model: str, attack: str, seeds: tuple[int, ...] = SEEDS) -> Iterator[Row]:
-        """Honest victims of one model; the undefended one is the twin of the other."""
+        """Honest victims of one model; the first, undefended, is the one that the other is compared with."""
         for seed in seeds:
-            twin: Victim | None = None
+            undefended: Victim | None = None
             for selector in HONEST[model]:
                 victim = self.victim(model, self.catalog.resolve("defense", selector), seed)
                 name = f"{model} {selector.partition('[')[0]} {seed}"
-                yield self.row(name, victim, twin, attack, LIMITS[model], seed)
-                twin = victim
+                yield self.row(name, victim, undefended, attack, LIMITS[model], seed)
+                undefended = victim
 
 
 def _accuracy(outcomes: Outcomes, eps: float) -> float:

@@ -317,9 +317,9 @@ def trial_on(victim: Victim, training: bool = False) -> Trial:
 
 
 def test_6_modes_weights_gradients_flags_and_generators_come_back(capsys: pytest.CaptureFixture[str]) -> None:
-    module, twin = Normed().eval(), Normed().eval()
+    module, other = Normed().eval(), Normed().eval()
     module.layers[4].train()  # dropout left on, on purpose
-    twin.layers[4].train()
+    other.layers[4].train()
     for weight in module.parameters():
         weight.grad = torch.full_like(weight, 7.0)
     trial = trial_on(Victim(module), training=True)
@@ -329,7 +329,7 @@ def test_6_modes_weights_gradients_flags_and_generators_come_back(capsys: pytest
     assert kept_sevens(module) and all(weight.requires_grad for weight in module.parameters())
     for weight in module.parameters():
         weight.grad = None
-    assert module_change(module, twin) is None and capsys.readouterr().out == ""
+    assert module_change(module, other) is None and capsys.readouterr().out == ""
 
 
 def test_6_a_victim_that_changes_under_attack_voids_the_cell() -> None:

@@ -80,8 +80,8 @@ def test_trap_1_and_12_z_scored_signals_are_neither_clamped_nor_refused(text: st
     ],
 )
 def test_traps_2_3_4_and_10_modes_buffers_and_gradients_are_not_the_librarys(text: str) -> None:
-    module, twin = Normed().eval(), Normed().eval()
-    module.layers[4].train(), twin.layers[4].train()  # a mixed mode: dropout draws, all else is at rest
+    module, other = Normed().eval(), Normed().eval()
+    module.layers[4].train(), other.layers[4].train()  # a mixed mode: dropout draws, all else is at rest
     for weight in module.parameters():
         weight.grad = torch.full_like(weight, 7.0)
     trial = plain_trial(module, training=True)
@@ -89,7 +89,7 @@ def test_traps_2_3_4_and_10_modes_buffers_and_gradients_are_not_the_librarys(tex
     assert kept_sevens(module)
     for weight in module.parameters():
         weight.grad = None
-    assert module_change(module, twin) is None
+    assert module_change(module, other) is None
 
 
 @pytest.mark.parametrize(
