@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypedDict, Unpack
 
 import msgspec
 import numpy as np
 
 from ecgbench.checks.cheap import Check
+from ecgbench.core.interfaces import Determinism
 from ecgbench.core.outputs import SingleLabel
-from ecgbench.evaluation.metrics import summarize
+from ecgbench.evaluation.metrics import Curve, Score, summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
+from ecgbench.evaluation.uncertainty import Uncertainty
 from ecgbench.results.published import Published, place
 from ecgbench.results.record import Cost, Provenance, Record
 from ecgbench.storage.arrays import pack
@@ -20,10 +24,19 @@ from ecgbench.storage.store import key_of
 
 CLASSES = ("N", "V")
 DRAWS = 20
+CELL = ("dataset", "model", "defense", "attack", "threat", "protocol", "seed", "limit", "eps")
 UNRAISED = tuple(Check(code, False, 0.0, 0.005, "made up") for code in ("RANDOM", "NOISE", "LOSS", "STEP"))
 
 
-def made_up(wrong, *, clean="", n=10, eps=(0.1, 0.2), groups=0, start=0) -> Outcomes:
+def made_up(
+    wrong: Sequence[str],
+    *,
+    clean: str = "",
+    n: int = 10,
+    eps: tuple[float, ...] = (0.1, 0.2),
+    groups: int = 0,
+    start: int = 0,
+) -> Outcomes:
     """n samples of classes 0, 1, 0, 1, ...; `wrong` holds, by eps, the positions that are wrong: ["03", "0345"]."""
     y = np.arange(n) % 2
     adversarial = np.array([[str(i) in row or str(i) in clean for i in range(n)] for row in wrong])
@@ -55,42 +68,92 @@ def raised(*codes: str) -> tuple[Check, ...]:
     return tuple(replace(c, raised=c.code in codes, effect=float(c.code in codes)) for c in UNRAISED)
 
 
-def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **facts) -> Published:
+class Facts(TypedDict, total=False):
+    """Fields of a record as a test states them; the others are those of `FAILED` or follow from the outcomes."""
+
+    status: Literal["ok", "failed", "skipped"]
+    key: str
+    dataset: str
+    model: str
+    defense: str
+    attack: str
+    determinism: Determinism
+    goes_on: bool
+    threat: str
+    protocol: str
+    seed: int
+    limit: int | None
+    eps: tuple[float, ...]
+    headline: float
+    n: int
+    groups: int | None
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    unit: str
+    synthetic: bool
+    notes: tuple[str, ...]
+    weighting: str
+    skip_unpredicted: bool
+    challenge: tuple[str, ...]
+    scores: tuple[Score, ...]
+    curve: Curve | None
+    uncertainty: Uncertainty | None
+    checks: tuple[Check, ...]
+    error: str | None
+    cost: Cost
+    provenance: Provenance | None
+
+
+FAILED = Record(
+    status="failed",
+    key="",
+    dataset="beats",
+    model="mlp",
+    defense="none",
+    attack="pgd",
+    threat="linf",
+    protocol="standard",
+    seed=0,
+    limit=None,
+    eps=(0.1, 0.2),
+    headline=0.1,
+    classes=CLASSES,
+    unit="mV",
+    notes=("intra-patient",),
+    weighting="every beat counts once",
+    error="out of memory",
+)
+
+
+def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **facts: Unpack[Facts]) -> Published:
     """What `publish` would have written; a row without outcomes failed."""
-    names = {"dataset": "beats", "model": "mlp", "defense": "none", "attack": "pgd", "threat": "linf"}
-    names |= {"protocol": "standard", "seed": 0, "limit": None, "eps": (0.1, 0.2), "headline": 0.1}
-    names |= {"unit": "mV", "synthetic": False, "notes": ("intra-patient",), "weighting": "every beat counts once"}
-    names |= {"classes": CLASSES, "skip_unpredicted": False, "checks": UNRAISED}
-    if outcomes is None:
-        names |= {"status": "failed", "n": 0, "groups": None, "counts": {}, "checks": (), "error": "out of memory"}
-    else:
-        run = {name: facts.get(name, names[name]) for name in ("seed", "limit")}
-        names |= scored(outcomes, facts.get("classes", CLASSES), **run) | {"status": "ok"}
-    names |= facts
-    cell = {
-        name: str(names[name])
-        for name in ("dataset", "model", "defense", "attack", "threat", "protocol", "seed", "limit")
-    }
-    cell |= {"eps": str(names["eps"])}
-    record = Record(**({"key": key_of(cell)} | names))
+    record = msgspec.structs.replace(FAILED, **facts)
+    if outcomes is not None:
+        record = msgspec.structs.replace(scored(outcomes, record), **facts)
+    if not record.key:
+        record = msgspec.structs.replace(record, key=key_of({name: str(getattr(record, name)) for name in CELL}))
     return Published(record, outcomes, folder / place(record))
 
 
-def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int | None) -> dict[str, object]:
-    """The facts of a record that follow from its outcomes, and a provenance that names no plugin."""
-    summary = summarize(outcomes, SingleLabel(classes), skip_unpredicted=False, draws=DRAWS)
-    victim = {"made": "up", "seed": seed, "data": "data"}
-    identity = {"victim": victim, "weights": {"victim": "weights"}, "limit": limit}
-    return {
-        "n": len(outcomes.y),
-        "groups": len(set(outcomes.group.tolist())) if outcomes.group[0] >= 0 else None,
-        "counts": {name: int((outcomes.y == label).sum()) for label, name in enumerate(classes)},
-        "eps": tuple(outcomes.eps.tolist()),
-        "scores": summary.scores,
-        "curve": summary.curve,
-        "uncertainty": summary.uncertainty,
-        "cost": Cost(**spent(outcomes)),
-        "provenance": Provenance(
+def scored(outcomes: Outcomes, record: Record) -> Record:
+    """A record with what follows from its outcomes, and a provenance that names no plugin."""
+    summary = summarize(outcomes, SingleLabel(record.classes), skip_unpredicted=False, draws=DRAWS)
+    victim = {"made": "up", "seed": record.seed, "data": "data"}
+    identity = {"victim": victim, "weights": {"victim": "weights"}, "limit": record.limit}
+    return msgspec.structs.replace(
+        record,
+        status="ok",
+        error=None,
+        checks=UNRAISED,
+        n=len(outcomes.y),
+        groups=len(set(outcomes.group.tolist())) if outcomes.group[0] >= 0 else None,
+        counts={name: int((outcomes.y == label).sum()) for label, name in enumerate(record.classes)},
+        eps=tuple(outcomes.eps.tolist()),
+        scores=summary.scores,
+        curve=summary.curve,
+        uncertainty=summary.uncertainty,
+        cost=Cost(**spent(outcomes)),
+        provenance=Provenance(
             victim=key_of(victim),
             outcomes=key_of(identity),
             weights="weights",
@@ -100,9 +163,27 @@ def scored(outcomes: Outcomes, classes: tuple[str, ...], seed: int, limit: int |
             plugins={},
             identity=identity,
         ),
-    }
+    )
 
 
-def changed(published: Published, **facts) -> Published:
+def changed(published: Published, **facts: Unpack[Facts]) -> Published:
     """The same row with facts of its record replaced, key and place left as they were."""
     return replace(published, record=msgspec.structs.replace(published.record, **facts))
+
+
+def provenance_of(published: Published) -> Provenance:
+    """The provenance of a row that has scores."""
+    assert published.record.provenance is not None
+    return published.record.provenance
+
+
+def outcomes_of(published: Published) -> Outcomes:
+    """The outcomes of a row that has scores."""
+    assert published.outcomes is not None
+    return published.outcomes
+
+
+def curve_of(published: Published) -> Curve:
+    """The curve of a row that has scores."""
+    assert published.record.curve is not None
+    return published.record.curve

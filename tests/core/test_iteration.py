@@ -97,6 +97,7 @@ def test_an_iterate_outside_the_ball_ends_nothing() -> None:
 def test_steps_in_a_larger_ball_find_what_lies_in_the_own_one() -> None:
     seen = trial(levels=[0.95, 1.05, 9.0])
     ball = seen.ball.scaled(3.0, seen.batch.x)
+    assert ball.mask is not None
     delta = iterate(seen, torch.zeros_like(seen.batch.x), margin, step, 40, ball=ball)
     assert seen.is_adversarial.tolist() == [
         False,

@@ -14,19 +14,30 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import Module
 
+from ecgbench.core.data import Task
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.core.parameters import Parameterised, check_parameters
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
+from ecgbench.core.trial import Trial
 from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry.catalog import discover
 
 CATALOG = discover()
 
 
+def unasked(self: Attack, trial: Trial, rng: RandomStream) -> Tensor:
+    raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Base(Attack):
+    perturb = unasked
     steps: int = 40
     size: float = 0.1
     cap: float | None = None
@@ -187,7 +198,8 @@ def test_it_runs_before_a_post_init_of_a_mixin_and_of_a_base() -> None:
 
     @dataclass(frozen=True)
     class Mixed(Schedule, Defense):
-        pass
+        def fit(self, module: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
+            raise NotImplementedError
 
     @dataclass(frozen=True)
     class Further(Mixed):
@@ -214,6 +226,7 @@ def test_it_runs_for_slots_keywords_init_variables_and_made_classes() -> None:
 
     @dataclass(frozen=True)
     class Extra(Attack):
+        perturb = unasked
         steps: int = 1
         twice: InitVar[bool] = False
         made: int = field(init=False, default=0)
@@ -231,6 +244,7 @@ def test_it_runs_for_slots_keywords_init_variables_and_made_classes() -> None:
 def test_it_runs_after_an_init_of_its_own() -> None:
     @dataclass(frozen=True)
     class Own(Attack):
+        perturb = unasked
         steps: int
 
         def __init__(self, steps: Any) -> None:
@@ -252,6 +266,8 @@ def test_every_kind_of_plugin_is_checked(interface: type) -> None:
 
 def test_a_class_without_parameters_or_decorator_is_left_alone() -> None:
     class Bare(Attack):
+        perturb = unasked
+
         def __init__(self) -> None:
             self.steps = "many"
 
@@ -298,6 +314,6 @@ def test_built_in_values_are_checked(kind: str, text: str, given: dict[str, Any]
 
 
 def test_equal_values_have_one_selector_however_their_numbers_came() -> None:
-    pgd = CATALOG.resolve("attack", "pgd")
+    pgd: Any = CATALOG.resolve("attack", "pgd")
     value = replace(pgd, steps=np.int64(7), rel_step=np.float64(0.25))
     assert CATALOG.canonical("attack", value) == "pgd20[steps=7]"

@@ -405,7 +405,7 @@ def test_a_gradient_that_is_not_finite_is_zero_there_and_the_row_is_remembered()
 @pytest.mark.parametrize("end", [torch.inf, -torch.inf])
 def test_an_infinite_gradient_keeps_its_sign_and_a_finite_step(end: float) -> None:
     samples, _ = thresholds(LEVELS)
-    steep = Written(lambda x: torch.stack([0 * x[:, 0, 0], Steep.apply(x[:, 0, 0], end)], 1))
+    steep = Written(lambda x: torch.stack([0 * x[:, 0, 0], Steep.apply(x[:, 0, 0], end)], 1))  # type: ignore[no-untyped-call]
     trial = trial_of(Victim(steep), samples, Threat("l2"), EPS)
     _, gradient = trial.gradient(push(0, 0, 0, 0), margin)
     step = trial.ball.steepest(gradient)

@@ -3,7 +3,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,13 +15,13 @@ from ecgbench.core.errors import StoreError
 from ecgbench.core.fingerprint import digest
 from ecgbench.leaderboard.board import BEGIN, END, check, older, pages, write
 from ecgbench.leaderboard.markdown import markdown
-from ecgbench.results.published import outcomes_path, publish
+from ecgbench.results.published import Published, outcomes_path, publish
 from ecgbench.storage.arrays import pack_tensors
 from ecgbench.storage.store import Store, key_of
-from tests.made_up_rows import made_up, raised, row
+from tests.made_up_rows import made_up, outcomes_of, provenance_of, raised, row
 
 
-def small_board():
+def small_board() -> list[Published]:
     """Rows of every kind."""
     return [
         row(made_up(["0", "01"])),
@@ -36,7 +38,7 @@ def small_board():
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("board")
     for one in small_board():
         publish(one.record, one.outcomes, folder / "results")
@@ -45,29 +47,29 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture
-def leaderboard(written, tmp_path):
+def leaderboard(written: Path, tmp_path: Path) -> Path:
     shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
-def figures(leaderboard):
+def figures(leaderboard: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (leaderboard / "figures").iterdir()}
 
 
-def render(rows):
+def render(rows: Iterable[Published]) -> str:
     """All pages, one after the other."""
     return "".join(markdown(page) for page in pages(rows))
 
 
-def page(rows, path):
+def page(rows: Iterable[Published], path: str) -> str:
     return next(markdown(page) for page in pages(rows) if page.path == path)
 
 
-def lines(*rows):
+def lines(*rows: Published) -> list[str]:
     return render(rows).splitlines()
 
 
-def table(rows, head, path="pages/beats.md"):
+def table(rows: Iterable[Published], head: str, path: str = "pages/beats.md") -> list[list[str]]:
     """Cells of the first table of a page whose head begins so; a link is its text."""
     text = page(rows, path).splitlines()
     start = next(at for at, line in enumerate(text) if line.startswith(head))
@@ -76,27 +78,29 @@ def table(rows, head, path="pages/beats.md"):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in bare]
 
 
-def victims(*rows):
+def victims(*rows: Published) -> list[list[str]]:
     return table(rows, "| # |")
 
 
-def test_the_order_of_results_does_not_matter():
+def test_the_order_of_results_does_not_matter() -> None:
     rows = small_board()
     assert render(reversed(rows)) == render(rows)
 
 
-def test_the_board_of_the_same_results_is_the_same_bytes_anywhere(leaderboard, tmp_path_factory):
+def test_the_board_of_the_same_results_is_the_same_bytes_anywhere(
+    leaderboard: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     copy = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(leaderboard / "results", copy / "results")
     write(copy)
     assert texts(copy) == texts(leaderboard) and "".join(texts(copy).values()).count("\n") > 100
 
 
-def texts(leaderboard):
+def texts(leaderboard: Path) -> dict[str, str]:
     return {path.relative_to(leaderboard).as_posix(): path.read_text() for path in sorted(leaderboard.rglob("*.md"))}
 
 
-def test_a_page_is_plain_lines_without_padding():
+def test_a_page_is_plain_lines_without_padding() -> None:
     for one in pages(small_board()):
         text = markdown(one)
         assert text.endswith("\n") and not text.endswith("\n\n") and "\r" not in text
@@ -104,9 +108,10 @@ def test_a_page_is_plain_lines_without_padding():
         assert "nan" not in text and "-0.0" not in text
 
 
-def test_every_page_is_led_to_from_the_first():
+def test_every_page_is_led_to_from_the_first() -> None:
     made = {one.path: markdown(one) for one in pages(small_board())}
-    seen, waiting = set(), ["README.md"]
+    seen: set[str] = set()
+    waiting = ["README.md"]
     while waiting:
         path = waiting.pop()
         if path in seen or not path.endswith(".md"):
@@ -117,13 +122,13 @@ def test_every_page_is_led_to_from_the_first():
     assert seen == set(made)
 
 
-def test_a_victim_shows_the_worst_case_of_its_attacks_over_seeds():
+def test_a_victim_shows_the_worst_case_of_its_attacks_over_seeds() -> None:
     assert victims(*small_board()[:4]) == [
         ["1", "none", "2", "10", "1.000 ±0.000", "**0.750 ±0.071**", "[0.40, 0.94]", "fgsm", ""]
     ]
 
 
-def test_each_attack_has_lines_of_its_own_that_lead_to_its_record():
+def test_each_attack_has_lines_of_its_own_that_lead_to_its_record() -> None:
     one = row(made_up(["0", "01"]))
     text = page([one], "pages/beats/mlp-none.md").splitlines()
     assert text[-3:] == [
@@ -133,35 +138,35 @@ def test_each_attack_has_lines_of_its_own_that_lead_to_its_record():
     ]
 
 
-def test_a_part_of_the_split_is_marked_and_does_not_rank():
+def test_a_part_of_the_split_is_marked_and_does_not_rank() -> None:
     (cells,) = victims(row(made_up(["", ""]), limit=10))
     assert cells[0] == "—" and cells[-1] == "partial"
     assert "| rank |" not in page([row(made_up(["", ""]), limit=10)], "README.md")
 
 
-def test_an_attack_that_another_chunking_would_change_is_marked():
+def test_an_attack_that_another_chunking_would_change_is_marked() -> None:
     one, other = (row(made_up(["", ""]), determinism=state) for state in ("sample", "chunk"))
     assert "determinism" not in render([one]) and "determinism: chunk | [" in render([other])
 
 
-def test_a_failed_row_is_shown_with_its_reason():
+def test_a_failed_row_is_shown_with_its_reason() -> None:
     text = render([row(error="out | of `memory`\nat batch 3")])
     assert victims(row()) == [["—", "none", "0 of 1", "—", "—", "failed", "—", "—", "failed: pgd"]]
     assert "failed: out \\| of \\`memory\\` at batch 3 | — | | | [" in text
     assert "No row of this section has scores." in text
 
 
-def test_an_eps_that_was_not_run_is_a_dash():
+def test_an_eps_that_was_not_run_is_a_dash() -> None:
     cells = table([row(made_up(["0"], eps=(0.2,)))], "| victim, robust accuracy")
     assert cells == [["none", "1.000", "—", "0.900"]]
 
 
-def test_an_eps_is_printed_as_it_was_given():
+def test_an_eps_is_printed_as_it_was_given() -> None:
     text = render([row(made_up([""] * 3, eps=(1e-05, 0.0313725, 100.0)), headline=100.0)])
     assert "| clean | 0.00001 | 0.0313725 | 100 |" in text and "eps 100 mV" in text
 
 
-def test_names_cannot_break_a_table_or_place_markup():
+def test_names_cannot_break_a_table_or_place_markup() -> None:
     nasty = f"a|b`c<script>\nd\\|[x](http://y)*{END}\x1b"
     text = render([row(made_up(["0", "01"]), model=nasty, notes=(nasty,), weighting=nasty)])
     assert END not in text and "<script" not in text and "](http" not in text and "\x1b" not in text
@@ -170,7 +175,7 @@ def test_names_cannot_break_a_table_or_place_markup():
 # the answer
 
 
-def test_the_first_page_says_who_is_best_by_how_much_and_how_sure():
+def test_the_first_page_says_who_is_best_by_how_much_and_how_sure() -> None:
     rows = [
         row(made_up([wrong], n=100, eps=(0.1,)), defense=name) for name, wrong in (("good", ""), ("bad", "0123456789"))
     ]
@@ -183,7 +188,7 @@ def test_the_first_page_says_who_is_best_by_how_much_and_how_sure():
     ]
 
 
-def test_what_cannot_be_told_apart_is_said():
+def test_what_cannot_be_told_apart_is_said() -> None:
     rows = [row(made_up([wrong, wrong]), defense=name) for name, wrong in (("a", "0"), ("b", "1"))]
     text = page(rows, "README.md")
     assert "It is not distinguishable from b; the probability that it is best is 0.5" in text
@@ -191,30 +196,30 @@ def test_what_cannot_be_told_apart_is_said():
     assert table(rows, "| rank |", "README.md")[0][-1].endswith(" ≈")
 
 
-def test_flagged_victims_have_no_rank_interval_and_win_no_verdict():
+def test_flagged_victims_have_no_rank_interval_and_win_no_verdict() -> None:
     rows = [row(made_up(["0", "01"])), row(made_up(["", ""]), defense="odd", checks=raised("LOSS"))]
     text = page(rows, "README.md")
     assert "none keeps 0.900" in text and "no other victim without a flag stands beside it" in text
     assert table(rows, "| rank |", "README.md")[1][-1] == "LOSS"
 
 
-def test_a_victim_with_nothing_left_is_not_called_best():
+def test_a_victim_with_nothing_left_is_not_called_best() -> None:
     rows = [row(made_up(["0123456789"], n=100, eps=(0.1,), clean="")) for _ in range(1)]
     broken = [changed_to_wrong(one) for one in rows]
     assert "No victim withstands every attack that ran at eps 0.1 mV" in page(broken, "README.md")
 
 
-def changed_to_wrong(one):
-    outcomes = replace(one.outcomes, predicted=1 - one.outcomes.y[None])
-    return row(outcomes)
+def changed_to_wrong(one: Published) -> Published:
+    outcomes = outcomes_of(one)
+    return row(replace(outcomes, predicted=1 - outcomes.y[None]))
 
 
-def test_the_strict_attack_decides_where_it_ran():
+def test_the_strict_attack_decides_where_it_ran() -> None:
     rows = [row(made_up(["0", "0"]), attack="strict"), row(made_up(["01", "01"]), threat="other", attack="pgd")]
     assert "under the strict attack" in page(rows, "README.md")
 
 
-def test_patients_on_both_sides_are_said_to_flatter():
+def test_patients_on_both_sides_are_said_to_flatter() -> None:
     rows = [
         row(made_up(["0", "0"]), notes=("intra-patient",)),
         row(made_up(["0", "0"], clean="01234"), dataset="beats[split=inter-patient]", notes=("inter-patient",)),
@@ -224,21 +229,21 @@ def test_patients_on_both_sides_are_said_to_flatter():
     assert "1 defense of both splits score 1.000 when clean here, 0.500 on patients never met." in text
 
 
-def test_few_patients_are_said():
+def test_few_patients_are_said() -> None:
     assert "Few patients (3)" in page([row(made_up(["0", "0"], groups=3))], "README.md")
 
 
-def test_attacks_are_measured_against_all_together():
+def test_attacks_are_measured_against_all_together() -> None:
     rows = [row(made_up(["01", "01"]), attack="a"), row(made_up(["12", "12"]), attack="b")]
     assert table(rows, "| attack | victims") == [["a", "1", "0.100", "0"], ["b", "1", "0.100", "0"]]
 
 
-def test_made_up_data_stands_at_the_end():
+def test_made_up_data_stands_at_the_end() -> None:
     text = page(small_board(), "README.md")
     assert text.index("## beats") < text.index("## synthetic-beats") < text.index("The data is made up")
 
 
-def test_a_section_says_what_its_rows_have_in_common():
+def test_a_section_says_what_its_rows_have_in_common() -> None:
     text = page(small_board(), "pages/beats.md")
     assert (
         "- eps in mV; 10 samples; by class: N 5, V 5.\n- Weighting: every beat counts once.\n- Note: intra-patient."
@@ -248,28 +253,28 @@ def test_a_section_says_what_its_rows_have_in_common():
     assert "- A class that nobody predicts is left out of PREC." in text
 
 
-def test_every_flag_is_explained():
+def test_every_flag_is_explained() -> None:
     assert "| `LOSS` | steps on another loss" in page(small_board(), "pages/flags.md")
 
 
-def test_no_results_are_no_results(tmp_path):
+def test_no_results_are_no_results(tmp_path: Path) -> None:
     assert write(tmp_path).read_text() == f"{BEGIN}\n# Leaderboard\n\nNo results yet.\n{END}\n"
     assert check(tmp_path) == []
 
 
-def test_a_missing_leaderboard_is_not_an_empty_one(tmp_path):
+def test_a_missing_leaderboard_is_not_an_empty_one(tmp_path: Path) -> None:
     for command in (check, write):
         with pytest.raises(StoreError, match="nowhere is no folder"):
             command(tmp_path / "nowhere")
 
 
-def test_a_board_just_written_has_no_fault_and_is_not_written_anew(leaderboard):
+def test_a_board_just_written_has_no_fault_and_is_not_written_anew(leaderboard: Path) -> None:
     assert check(leaderboard) == []
     before = (leaderboard / "README.md").read_bytes()
     assert write(leaderboard).read_bytes() == before
 
 
-def test_text_by_hand_stays_where_it_is(leaderboard):
+def test_text_by_hand_stays_where_it_is(leaderboard: Path) -> None:
     readme = leaderboard / "README.md"
     readme.write_text(f"By hand.\n\n{BEGIN}\nold\n{END}\n\nBelow.\n")
     text = write(leaderboard).read_text()
@@ -278,7 +283,7 @@ def test_text_by_hand_stays_where_it_is(leaderboard):
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{END}", f"{BEGIN}{BEGIN}{END}"])
-def test_a_page_without_one_place_for_the_board_is_left_alone(leaderboard, text):
+def test_a_page_without_one_place_for_the_board_is_left_alone(leaderboard: Path, text: str) -> None:
     page = leaderboard / "README.md"
     page.write_text(text)
     with pytest.raises(StoreError, match="has no place for the board"):
@@ -288,7 +293,7 @@ def test_a_page_without_one_place_for_the_board_is_left_alone(leaderboard, text)
 
 
 @pytest.mark.parametrize("name", ["README.md", "pages/beats.md", "pages/beats/mlp-none.md", "pages/flags.md"])
-def test_a_stale_page_is_found_with_its_first_line_and_a_diff(leaderboard, name):
+def test_a_stale_page_is_found_with_its_first_line_and_a_diff(leaderboard: Path, name: str) -> None:
     path = leaderboard / name
     old = path.read_text()
     path.write_text(old.replace("|", "/", 1))
@@ -298,7 +303,7 @@ def test_a_stale_page_is_found_with_its_first_line_and_a_diff(leaderboard, name)
     assert path.read_text() == old and check(leaderboard) == []
 
 
-def test_a_page_that_is_none_is_found_and_removed(leaderboard):
+def test_a_page_that_is_none_is_found_and_removed(leaderboard: Path) -> None:
     extra = leaderboard / "pages" / "extra.md"
     extra.write_text("by hand")
     (fault,) = check(leaderboard)
@@ -307,12 +312,12 @@ def test_a_page_that_is_none_is_found_and_removed(leaderboard):
     assert not extra.exists()
 
 
-def test_a_missing_board_is_found(leaderboard):
+def test_a_missing_board_is_found(leaderboard: Path) -> None:
     (leaderboard / "README.md").unlink()
     assert check(leaderboard) == [f"{leaderboard.as_posix()}/README.md is missing; build the board."]
 
 
-def test_a_row_removed_by_hand_is_found(leaderboard):
+def test_a_row_removed_by_hand_is_found(leaderboard: Path) -> None:
     gone = next((leaderboard / "results" / "beats").glob("linear-*.json"))
     gone.unlink()
     outcomes_path(gone).unlink()
@@ -322,7 +327,7 @@ def test_a_row_removed_by_hand_is_found(leaderboard):
     assert any("is stale" in fault for fault in faults)
 
 
-def test_a_digit_altered_in_a_record_is_found(leaderboard):
+def test_a_digit_altered_in_a_record_is_found(leaderboard: Path) -> None:
     path = next((leaderboard / "results" / "beats").glob("linear-*.json"))
     path.write_text(path.read_text().replace('"acc": 0.6', '"acc": 0.9', 1))
     faults = check(leaderboard)
@@ -330,7 +335,7 @@ def test_a_digit_altered_in_a_record_is_found(leaderboard):
     assert any("is stale" in fault for fault in faults)
 
 
-def test_every_damaged_file_is_named(leaderboard):
+def test_every_damaged_file_is_named(leaderboard: Path) -> None:
     paths = sorted((leaderboard / "results" / "beats").glob("mlp-*.json"))[:2]
     paths[0].write_bytes(b"{")
     outcomes_path(paths[1]).write_bytes(b"PK")
@@ -338,13 +343,13 @@ def test_every_damaged_file_is_named(leaderboard):
     assert paths[0].as_posix() in faults[0] and outcomes_path(paths[1]).as_posix() in faults[1] and len(faults) == 2
 
 
-def test_outcomes_altered_by_hand_are_found(leaderboard):
+def test_outcomes_altered_by_hand_are_found(leaderboard: Path) -> None:
     one, other = sorted((leaderboard / "results" / "beats").glob("*fgsm*.npz"))
     shutil.copyfile(one, other)
     assert any(f"{other.with_suffix('.json').as_posix()}: provenance.outcomes_digest" in f for f in check(leaderboard))
 
 
-def test_rows_that_cannot_be_compared_are_a_fault_of_the_board(leaderboard):
+def test_rows_that_cannot_be_compared_are_a_fault_of_the_board(leaderboard: Path) -> None:
     odd = row(made_up(["0", "01"], start=50), model="odd")
     publish(odd.record, odd.outcomes, leaderboard / "results")
     assert "differ in ids" in check(leaderboard)[-1]
@@ -353,30 +358,32 @@ def test_rows_that_cannot_be_compared_are_a_fault_of_the_board(leaderboard):
 # figures
 
 
-def test_the_pages_show_every_figure_and_no_other(leaderboard):
+def test_the_pages_show_every_figure_and_no_other(leaderboard: Path) -> None:
     shown = re.findall(r"\((?:\.\./)*figures/([^()]+)\)", "".join(texts(leaderboard).values()))
     assert sorted(shown) == sorted(figures(leaderboard)) and len(shown) == len(set(shown)) == 4
 
 
-def test_figures_just_drawn_are_not_drawn_anew(leaderboard, monkeypatch):
+def test_figures_just_drawn_are_not_drawn_anew(leaderboard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = figures(leaderboard)
     monkeypatch.setattr("ecgbench.figures.svg.draw", lambda figure: pytest.fail("drawn again"))
     write(leaderboard)
     assert figures(leaderboard) == before
 
 
-def test_the_same_results_give_the_same_figures_anywhere(leaderboard, tmp_path_factory):
+def test_the_same_results_give_the_same_figures_anywhere(
+    leaderboard: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     copy = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(leaderboard / "results", copy / "results")
     write(copy)
     assert figures(copy) == figures(leaderboard)
 
 
-def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard):
+def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard: Path) -> None:
     victims = Store(leaderboard / "checkpoints")
     key = victims.put("victims", {"made": "up"}, victim())
     trained = row(made_up(["0", "01"]), model="linear")
-    made = msgspec.structs.replace(trained.record.provenance, checkpoint=key)
+    made = msgspec.structs.replace(provenance_of(trained), checkpoint=key)
     publish(msgspec.structs.replace(trained.record, provenance=made), trained.outcomes, leaderboard / "results")
     write(leaderboard)
     assert check(leaderboard) == []
@@ -388,7 +395,7 @@ def test_a_published_victim_that_is_damaged_or_gone_is_found(leaderboard):
     assert f"was made with the published victim {key[:12]}, which is missing; restore it." in fault
 
 
-def victim(shift=0.0, named=0.0):
+def victim(shift: float = 0.0, named: float = 0.0) -> dict[str, bytes]:
     """The files of a published victim of one weight, and of a card that names one."""
     weights, said = ({"weight": torch.tensor([1.0 + by])} for by in (shift, named))
     words = {"dataset": "beats", "model": "mlp", "defense": "none", "seed": 0, "classes": ["N", "V"], "shape": [1, 3]}
@@ -396,10 +403,10 @@ def victim(shift=0.0, named=0.0):
     return {"weights.safetensors": pack_tensors(weights), "victim.json": msgspec.json.encode(words)}
 
 
-def made_with(leaderboard, files, weights):
+def made_with(leaderboard: Path, files: dict[str, bytes], weights: str) -> str:
     """A board with one row of a published victim, which names these weights."""
     trained = row(made_up(["0", "01"]), model="wide")
-    made = trained.record.provenance
+    made = provenance_of(trained)
     victim = {"made": "with weights", "seed": 0, "data": "data"}
     identity = made.identity | {"victim": victim, "weights": {"victim": weights}}
     key = Store(leaderboard / "checkpoints").put("victims", identity["victim"], files)
@@ -410,7 +417,7 @@ def made_with(leaderboard, files, weights):
     return key
 
 
-def test_a_published_victim_has_the_weights_that_its_card_and_its_rows_name(leaderboard):
+def test_a_published_victim_has_the_weights_that_its_card_and_its_rows_name(leaderboard: Path) -> None:
     weights = digest({"weight": torch.tensor([1.0])})
     made_with(leaderboard, victim(), weights)
     assert check(leaderboard) == []
@@ -422,9 +429,9 @@ def test_a_published_victim_has_the_weights_that_its_card_and_its_rows_name(lead
     assert f"names weights {weights[:12]} of {key[:12]}, which has others" in fault
 
 
-def test_a_row_of_code_that_was_edited_since_says_so(leaderboard):
+def test_a_row_of_code_that_was_edited_since_says_so(leaderboard: Path) -> None:
     edited = row(made_up(["0", "01"]), model="wide")
-    made = edited.record.provenance
+    made = provenance_of(edited)
     identity = made.identity | {"sources": {"ecgbench.core.threat": "0" * 16}}
     facts = {"identity": identity, "outcomes": key_of(identity)}
     record = msgspec.structs.replace(edited.record, provenance=msgspec.structs.replace(made, **facts))
@@ -435,11 +442,11 @@ def test_a_row_of_code_that_was_edited_since_says_so(leaderboard):
     assert check(leaderboard) == [] and older(leaderboard)[0] == 1 < older(leaderboard)[1]
 
 
-def test_a_row_names_the_weights_of_its_victim():
+def test_a_row_names_the_weights_of_its_victim() -> None:
     assert "| `weights` |" in render([row(made_up(["", ""]))])
 
 
-def test_a_check_needs_no_matplotlib(leaderboard):
+def test_a_check_needs_no_matplotlib(leaderboard: Path) -> None:
     code = "import sys; sys.modules['matplotlib'] = None; from pathlib import Path"
     code += "; from ecgbench.leaderboard.board import check; print(check(Path(sys.argv[1])), end='')"
     done = subprocess.run([sys.executable, "-c", code, str(leaderboard)], capture_output=True, text=True, check=True)
@@ -457,7 +464,9 @@ def test_a_check_needs_no_matplotlib(leaderboard):
         (lambda path: shutil.copyfile(sorted(path.parent.iterdir())[0], path), "shows something else"),
     ],
 )
-def test_a_figure_that_is_not_as_it_was_drawn_is_found_and_drawn_anew(leaderboard, spoil, said):
+def test_a_figure_that_is_not_as_it_was_drawn_is_found_and_drawn_anew(
+    leaderboard: Path, spoil: Callable[[Path], object], said: str
+) -> None:
     before = figures(leaderboard)
     spoil(leaderboard / "figures" / sorted(before)[-1])
     (fault,) = check(leaderboard)
@@ -466,7 +475,7 @@ def test_a_figure_that_is_not_as_it_was_drawn_is_found_and_drawn_anew(leaderboar
     assert figures(leaderboard) == before and check(leaderboard) == []
 
 
-def test_a_page_that_cannot_be_written_leaves_the_figures_alone(leaderboard):
+def test_a_page_that_cannot_be_written_leaves_the_figures_alone(leaderboard: Path) -> None:
     before = figures(leaderboard)
     (leaderboard / "README.md").write_text("no place")
     shutil.rmtree(leaderboard / "results")

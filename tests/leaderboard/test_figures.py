@@ -17,7 +17,7 @@ from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.titles import Titles
 from ecgbench.results.published import Published
 from ecgbench.studies.study import Judged, Study, Value
-from tests.made_up_rows import made_up, raised, row
+from tests.made_up_rows import Facts, made_up, raised, row
 from tests.problems import task_of
 
 STUDY = Study(
@@ -144,7 +144,7 @@ def test_what_judges_a_victim_stands_beside_what_was_published_and_ours() -> Non
     assert method == "plain" and [line.mark for line in (theirs, replay, verdict)] == [0, 1, 2]
     assert (theirs.values, theirs.dashed, theirs.band) == ((0.9, 0.5, 0.2), True, ())
     assert (replay.label, replay.values[1]) == ("ours", 0.8)
-    assert (verdict.label, verdict.values[1]) == ("judged", pytest.approx(0.5))
+    assert verdict.label == "judged" and verdict.values[1] == pytest.approx(0.5)
     one, other = (record.record.score(0.1).interval.acc for record in strict)  # type: ignore[union-attr]
     assert verdict.band[1] == (min(one[0], other[0]), max(one[1], other[1]))
     assert shown.title.endswith("and what judges the same victims\njudged by strict, protocol parts")
@@ -170,9 +170,10 @@ def test_a_seed_with_other_eps_counts_where_it_has_them() -> None:
 @pytest.mark.parametrize(
     "other", [{"protocol": "standard"}, {"attack": "pgd9"}, {"defense": "odd"}, {"limit": 5}, {"seed": 7}]
 )
-def test_nothing_judges_a_victim_that_did_not_meet_it(other: dict[str, object]) -> None:
+def test_nothing_judges_a_victim_that_did_not_meet_it(other: Facts) -> None:
     ours = row(made_up(["01", "01"]))
-    assert judged(ours, row(made_up(["0", "0"]), **{"attack": "strict", "protocol": "parts", **other})) == []
+    facts: Facts = {"attack": "strict", "protocol": "parts", **other}
+    assert judged(ours, row(made_up(["0", "0"]), **facts)) == []
     assert judged(ours, row(made_up(["0", "0"]), attack="strict", protocol="parts"), study=STUDY) == []
 
 

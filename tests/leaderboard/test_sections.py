@@ -5,17 +5,17 @@ import pytest
 
 from ecgbench.core.errors import StoreError
 from ecgbench.leaderboard.sections import sections
-from tests.made_up_rows import changed, made_up, raised, row
+from tests.made_up_rows import Facts, changed, made_up, provenance_of, raised, row
 
 
-def test_rows_of_other_terms_stand_in_sections_of_their_own():
+def test_rows_of_other_terms_stand_in_sections_of_their_own() -> None:
     outcomes = made_up(["0", "01"])
-    others = {"dataset": "rhythms", "threat": "l2", "protocol": "last", "headline": 0.2}
-    rows = [row(outcomes), *(row(outcomes, **{name: value}) for name, value in others.items())]
+    others: list[Facts] = [{"dataset": "rhythms"}, {"threat": "l2"}, {"protocol": "last"}, {"headline": 0.2}]
+    rows = [row(outcomes), *(row(outcomes, **facts) for facts in others)]
     assert len(sections(rows)) == 5
 
 
-def test_made_up_data_and_other_protocols_come_last():
+def test_made_up_data_and_other_protocols_come_last() -> None:
     outcomes = made_up(["0", "01"])
     rows = [
         row(outcomes, dataset="a", synthetic=True),
@@ -32,13 +32,13 @@ def test_made_up_data_and_other_protocols_come_last():
     ]
 
 
-def test_the_grid_is_the_union_of_all_grids():
+def test_the_grid_is_the_union_of_all_grids() -> None:
     rows = row(made_up(["0"], eps=(0.1,))), row(made_up(["0", "0"], eps=(0.05, 0.1)), model="cnn")
     (section,) = sections(rows)
     assert section.eps == (0.05, 0.1)
 
 
-def test_rows_stand_unflagged_first_then_by_what_is_shown():
+def test_rows_stand_unflagged_first_then_by_what_is_shown() -> None:
     rows = [
         row(made_up(["", ""]), model="flagged", checks=raised("LOSS")),
         row(made_up(["0", "0"]), model="good"),
@@ -63,9 +63,9 @@ def test_rows_stand_unflagged_first_then_by_what_is_shown():
     ]
 
 
-def test_a_failed_row_needs_no_terms_to_join_its_section():
+def test_a_failed_row_needs_no_terms_to_join_its_section() -> None:
     (section,) = sections([row(made_up(["0", "0"])), row(model="cnn", classes=(), unit="", notes=(), weighting="")])
-    assert section.scored.classes == ("N", "V") and len(section.rows) == 2
+    assert section.scored is not None and section.scored.classes == ("N", "V") and len(section.rows) == 2
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,17 @@ def test_a_failed_row_needs_no_terms_to_join_its_section():
     ],
     ids=lambda facts: next(iter(facts)),
 )
-def test_rows_that_were_not_scored_alike_are_refused(facts):
+def test_rows_that_were_not_scored_alike_are_refused(facts: Facts) -> None:
     outcomes = made_up(["0", "0"])
+    others: Facts = {**facts, "model": "cnn"}
     with pytest.raises(StoreError, match=f"mlp-.* differ in {next(iter(facts))}; run the older one again"):
-        sections([row(outcomes), row(outcomes, model="cnn", **facts)])
+        sections([row(outcomes), row(outcomes, **others)])
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("ids", 1), ("y", 0), ("weight", 2), ("group", 1)], ids=["ids", "y", "weight", "group"]
 )
-def test_rows_on_other_samples_are_refused(name, value):
+def test_rows_on_other_samples_are_refused(name: str, value: int) -> None:
     outcomes = made_up(["0", "0"])
     array = getattr(outcomes, name)
     other = replace(outcomes, **{name: (array + value if name == "ids" else array * 0 + value).astype(array.dtype)})
@@ -97,13 +98,13 @@ def test_rows_on_other_samples_are_refused(name, value):
         sections([row(outcomes), row(other, attack="fgsm")])
 
 
-def test_attacks_on_differently_trained_victims_are_refused():
+def test_attacks_on_differently_trained_victims_are_refused() -> None:
     one, other = row(made_up(["0", "0"])), row(made_up(["0", "0"]), attack="fgsm")
-    made = msgspec.structs.replace(other.record.provenance, victim="another")
+    made = msgspec.structs.replace(provenance_of(other), victim="another")
     with pytest.raises(StoreError, match="differ in trained victim"):
         sections([one, changed(other, provenance=made)])
 
 
-def test_a_row_without_its_outcomes_is_refused():
+def test_a_row_without_its_outcomes_is_refused() -> None:
     with pytest.raises(StoreError, match=r"has scores without outcomes at the same eps"):
         sections([replace(row(made_up(["0", "0"])), outcomes=None)])

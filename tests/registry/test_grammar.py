@@ -1,5 +1,6 @@
 from fractions import Fraction
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,28 +16,28 @@ numbers = (
     | st.fractions(max_denominator=10**9)
 )
 plain = st.none() | st.booleans() | numbers | st.text(st.characters(exclude_categories=["Cs"]))
-values = st.deferred(lambda: plain | selectors | st.lists(values, max_size=3).map(tuple))
-selectors = st.builds(
+values: st.SearchStrategy[Any] = st.deferred(lambda: plain | selectors | st.lists(values, max_size=3).map(tuple))
+selectors: st.SearchStrategy[Selector] = st.builds(
     lambda name, params: Selector(name, tuple(params.items())), names, st.dictionaries(names, values, max_size=3)
 )
 
 
 @settings(deadline=None)
 @given(selectors)
-def test_a_printed_selector_reads_back_as_itself(selector):
+def test_a_printed_selector_reads_back_as_itself(selector: Selector) -> None:
     assert repr(parse(str(selector))) == repr(selector)  # repr: True, 1 and 1.0 are equal but not the same
 
 
 @settings(deadline=None)
 @given(st.text('ab[]()=,"-.19e/ \\', max_size=25) | st.text(max_size=10))
-def test_any_text_is_a_selector_or_an_error_of_ours(text):
+def test_any_text_is_a_selector_or_an_error_of_ours(text: str) -> None:
     try:
         assert isinstance(parse(text), Selector)
     except EcgbenchError as error:
         assert "at column" in str(error)
 
 
-def test_every_kind_of_value_is_read():
+def test_every_kind_of_value_is_read() -> None:
     assert parse('a[n=3,f=.5e-1,r=8/255,s="x \\u00e9",y=true,o=none,t=(1,(b,)),w=mV]').params == (
         ("n", 3),
         ("f", 0.05),
@@ -49,29 +50,29 @@ def test_every_kind_of_value_is_read():
     )
 
 
-def test_a_ratio_is_exact():
+def test_a_ratio_is_exact() -> None:
     assert parse("a[x=1/3]").params == (("x", Fraction(1, 3)),)
     assert parse("a[x=0.1/3]").params == (("x", Fraction(1, 30)),)
 
 
-def test_space_and_trailing_commas_mean_nothing():
+def test_space_and_trailing_commas_mean_nothing() -> None:
     spaced = parse(" a [ x = 1 ,\n y = b [ z = ( 1 , 2 , ) , ] , ] ")
     assert spaced == parse("a[x=1,y=b[z=(1,2)]]")
 
 
-def test_empty_brackets_are_no_parameters():
+def test_empty_brackets_are_no_parameters() -> None:
     assert parse("pgd[]") == parse("pgd") == Selector("pgd")
 
 
-def test_dashes_and_dots_belong_to_a_name():
+def test_dashes_and_dots_belong_to_a_name() -> None:
     assert parse("pgd-100.v2") == Selector("pgd-100.v2")
 
 
-def test_selectors_nest():
+def test_selectors_nest() -> None:
     assert str(parse("a[b=c[d=e[f=1]]]")) == "a[b=c[d=e[f=1]]]"
 
 
-def test_none_in_brackets_is_a_name_and_bare_none_is_no_value():
+def test_none_in_brackets_is_a_name_and_bare_none_is_no_value() -> None:
     assert parse("a[x=none]").params == (("x", None),)
     assert parse("a[x=none[]]").params == (("x", Selector("none")),)
     assert parse("none") == Selector("none")
@@ -98,7 +99,7 @@ def test_none_in_brackets_is_a_name_and_bare_none_is_no_value():
         ("8", 1, "expected a name, got '8'"),
     ],
 )
-def test_an_error_is_a_sentence_with_its_column_and_a_caret_there(text, column, words):
+def test_an_error_is_a_sentence_with_its_column_and_a_caret_there(text: str, column: int, words: str) -> None:
     with pytest.raises(SelectorError) as caught:
         parse(text)
     sentence, shown, caret = str(caught.value).split("\n")
@@ -106,14 +107,14 @@ def test_an_error_is_a_sentence_with_its_column_and_a_caret_there(text, column, 
     assert shown == f"  {text}" and caret.index("^") - 2 == column - 1
 
 
-def test_a_line_break_does_not_move_the_caret():
+def test_a_line_break_does_not_move_the_caret() -> None:
     with pytest.raises(SelectorError) as caught:
         parse("a[\nx=1,\ty]")
     assert str(caught.value).split("\n")[1:] == ["  a[ x=1, y]", f"  {' ' * 9}^"]
 
 
 @pytest.mark.parametrize("text", ["a[x=1e-999999999/3]", f"a[x=1/{'9' * 9999}]", f"a[x={'9' * 9999}]", "a[x=" * 9999])
-def test_no_short_text_takes_long(text):
+def test_no_short_text_takes_long(text: str) -> None:
     start = perf_counter()
     with pytest.raises(SelectorError):
         parse(text)

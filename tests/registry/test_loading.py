@@ -26,18 +26,18 @@ class Net(Model):
 """
 
 
-def module(source, file="plug.py"):
+def module(source: str, file: str = "plug.py") -> ModuleType:
     made = ModuleType("plug")
     made.__file__ = file
     exec(compile(source, file, "exec"), vars(made))
     return made
 
 
-def examined(source):
+def examined(source: str) -> PluginInfo:
     return examine(lambda: module(source), "plug", "dist", "1.0")
 
 
-def test_a_module_offers_the_values_of_its_hooks():
+def test_a_module_offers_the_values_of_its_hooks() -> None:
     info = examined(HOOK + "{'push': Push(), 'push-9': Push(9)}")
     assert info.ok and [(offer.kind, offer.name, offer.value.steps) for offer in info.registered] == [
         ("attack", "push", 1),
@@ -48,7 +48,7 @@ def test_a_module_offers_the_values_of_its_hooks():
     }
 
 
-def test_one_module_may_offer_two_kinds():
+def test_one_module_may_offer_two_kinds() -> None:
     info = examined(HOOK + "{'push': Push()}" + MODEL + "@hookimpl\ndef models(): return {'net': Net()}")
     assert sorted((offer.kind, offer.name) for offer in info.registered) == [("attack", "push"), ("model", "net")]
 
@@ -80,22 +80,22 @@ def test_one_module_may_offer_two_kinds():
         (HOOK + "exit(3)", "SystemExit: 3."),
     ],
 )
-def test_a_module_that_breaks_a_rule_is_refused_in_one_sentence(source, reason):
+def test_a_module_that_breaks_a_rule_is_refused_in_one_sentence(source: str, reason: str) -> None:
     with pytest.raises((Exception, SystemExit)) as caught:
         examined(source)
     assert reason in why(caught.value) and "\n" not in why(caught.value)
     assert why(caught.value).endswith((".", "?"))
 
 
-def test_a_misspelt_hook_may_be_declared_optional():
+def test_a_misspelt_hook_may_be_declared_optional() -> None:
     source = HOOK + "{'push': Push()}\n@hookimpl(optionalhook=True)\ndef boards():\n    return {}"
     assert len(examined(source).registered) == 1
 
 
-def test_what_is_no_module_is_refused():
+def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(Exception, match="expected a module"):
         examine(lambda: 3, "plug", "dist", "1.0")
 
 
-def test_a_broken_plugin_is_not_ok():
+def test_a_broken_plugin_is_not_ok() -> None:
     assert PluginInfo("a", "d", "1").ok and not PluginInfo("a", "d", "1", reason="x").ok

@@ -1,14 +1,21 @@
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import Module
 
+from ecgbench.core.data import Task
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
 from ecgbench.core.interfaces import Attack, Defense
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 from ecgbench.core.threat import Threat
+from ecgbench.core.trial import Trial
 from ecgbench.registry.identity import identity
 from ecgbench.registry.selector import THREATS, SelectorError, canonical, parse, resolve, words
 
@@ -28,10 +35,14 @@ class Climb(Attack):
         if self.steps < 1:
             raise ValueError("expected 1 step or more")
 
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Still(Attack):
-    pass
+    def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -45,17 +56,20 @@ class Train(Defense):
     either: int | Attack | None = None
     table: dict[str, int] | None = None
 
+    def fit(self, module: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Table:
     entries: dict[str, dict[str, Any]]
 
-    def value(self, kind, name):
+    def value(self, kind: str, name: str) -> Any:
         if name not in self.entries[kind]:
             raise UnknownNameError(kind, name, self.entries[kind])
         return self.entries[kind][name]
 
-    def values(self, kind):
+    def values(self, kind: str) -> Mapping[str, Any]:
         return self.entries[kind]
 
 
@@ -118,11 +132,11 @@ trains = st.recursive(
 )
 
 
-def read(text, kind="attack"):
+def read(text: str, kind: str = "attack") -> Any:
     return resolve(parse(text), kind, SHELF)
 
 
-def refusal(text, kind="attack"):
+def refusal(text: str, kind: str = "attack") -> str:
     with pytest.raises(EcgbenchError) as caught:
         read(text, kind)
     return str(caught.value)
@@ -130,18 +144,19 @@ def refusal(text, kind="attack"):
 
 @settings(deadline=None, max_examples=200)
 @given(trains)
-def test_a_canonical_selector_resolves_to_the_value_it_was_made_from(value):
+def test_a_canonical_selector_resolves_to_the_value_it_was_made_from(value: Train) -> None:
     text = canonical(value, "defense", SHELF)
     assert read(text, "defense") == value
     assert canonical(read(text, "defense"), "defense", SHELF) == text
 
 
-def spelled(value, kind, draw):
+def spelled(value: Any, kind: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> str:
     """One of the many spellings of a value: any base of its class, every parameter, any order, spare space."""
     if isinstance(value, Threat | Attack | Defense):
+        assert is_dataclass(value)
         names = [name for name, base in SHELF.values(kind).items() if type(base) is type(value)]
         keys = draw(st.permutations([field.name for field in fields(value) if field.name != "table"]))
-        pairs = (f" {key} = {spelled(getattr(value, key), NESTED.get(key), draw)} " for key in keys)
+        pairs = (f" {key} = {spelled(getattr(value, key), NESTED.get(key, ''), draw)} " for key in keys)
         return f"{draw(st.sampled_from(names))} [{','.join(pairs)}]"
     if isinstance(value, bool):
         return draw(st.sampled_from(["true", "on", "yes", "True"] if value else ["false", "off", "no", "Off"]))
@@ -152,7 +167,9 @@ def spelled(value, kind, draw):
 
 @settings(deadline=None)
 @given(trains, st.data())
-def test_however_a_value_is_spelled_its_canonical_form_and_identity_are_the_same(value, data):
+def test_however_a_value_is_spelled_its_canonical_form_and_identity_are_the_same(
+    value: Train, data: st.DataObject
+) -> None:
     again = read(spelled(value, "defense", data.draw), "defense")
     assert canonical(again, "defense", SHELF) == canonical(value, "defense", SHELF)
     assert json.dumps(identity(again)) == json.dumps(identity(value))
@@ -160,7 +177,7 @@ def test_however_a_value_is_spelled_its_canonical_form_and_identity_are_the_same
 
 @settings(deadline=None)
 @given(climbs, climbs)
-def test_identities_are_equal_exactly_when_values_are(one, other):
+def test_identities_are_equal_exactly_when_values_are(one: Climb, other: Climb) -> None:
     other = replace(other, steps=one.steps, label=one.label, pair=one.pair, widths=one.widths)
     assert (identity(one) == identity(other)) == (one == other)
 
@@ -183,7 +200,7 @@ def test_identities_are_equal_exactly_when_values_are(one, other):
         ("climb[label=none]", 'climb[label="none"]'),
     ],
 )
-def test_a_canonical_selector_is_the_shortest_honest_one(text, short):
+def test_a_canonical_selector_is_the_shortest_honest_one(text: str, short: str) -> None:
     assert canonical(read(text), "attack", SHELF) == short
 
 
@@ -200,17 +217,17 @@ def test_a_canonical_selector_is_the_shortest_honest_one(text, short):
         ("none[either=still,team=still]", "none[either=still,team=(still)]"),
     ],
 )
-def test_nested_plugins_are_canonical_too(text, short):
+def test_nested_plugins_are_canonical_too(text: str, short: str) -> None:
     assert canonical(read(text, "defense"), "defense", SHELF) == short
 
 
-def test_none_is_a_plugin_where_one_is_needed_and_nothing_where_that_is_allowed():
+def test_none_is_a_plugin_where_one_is_needed_and_nothing_where_that_is_allowed() -> None:
     assert read("none", "defense") == Train()
     assert read("none[before=none]", "defense").before is None
     assert read("none[before=none[]]", "defense").before == Train()
 
 
-def test_a_parameter_that_is_not_given_keeps_the_named_value():
+def test_a_parameter_that_is_not_given_keeps_the_named_value() -> None:
     assert read("climb100[size=1]") == Climb(steps=100, size=1.0)
     assert read("climb100") is SHELF.entries["attack"]["climb100"]
 
@@ -238,7 +255,7 @@ def test_a_parameter_that_is_not_given_keeps_the_named_value():
         ("climb[pair=(1,2,3)]", "climb: pair expects 2 values; got (1,2,3)."),
     ],
 )
-def test_a_parameter_that_does_not_fit_is_refused_in_one_sentence(text, sentence):
+def test_a_parameter_that_does_not_fit_is_refused_in_one_sentence(text: str, sentence: str) -> None:
     assert refusal(text).startswith(sentence) and "\n" not in refusal(text)
 
 
@@ -257,35 +274,35 @@ def test_a_parameter_that_does_not_fit_is_refused_in_one_sentence(text, sentence
         ("train[table=1]", "train: table expects a value that no selector can write or none; got 1."),
     ],
 )
-def test_a_nested_plugin_that_does_not_fit_is_refused_in_one_sentence(text, sentence):
+def test_a_nested_plugin_that_does_not_fit_is_refused_in_one_sentence(text: str, sentence: str) -> None:
     assert refusal(text, "defense") == sentence
 
 
-def test_a_refusal_keeps_the_plugins_own_error_as_its_cause():
+def test_a_refusal_keeps_the_plugins_own_error_as_its_cause() -> None:
     with pytest.raises(SelectorError) as caught:
         read("climb[steps=0]")
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_a_value_that_no_selector_can_write_is_refused():
+def test_a_value_that_no_selector_can_write_is_refused() -> None:
     with pytest.raises(EcgbenchError, match="cannot be written"):
         canonical(Train(table={"a": 1}), "defense", SHELF)
 
 
 @pytest.mark.parametrize(("field", "given"), [("label", 3), ("size", float("inf")), ("size", float("nan"))])
-def test_a_value_changed_behind_its_back_is_refused(field, given):
+def test_a_value_changed_behind_its_back_is_refused(field: str, given: object) -> None:
     value = Climb()
     object.__setattr__(value, field, given)
     with pytest.raises(EcgbenchError, match="cannot be written"):
         canonical(value, "attack", SHELF)
 
 
-def test_a_value_of_an_unknown_class_has_no_name():
+def test_a_value_of_an_unknown_class_has_no_name() -> None:
     with pytest.raises(EcgbenchError, match="comes from no known attack"):
         canonical(Train(), "attack", SHELF)
 
 
-def test_an_identity_holds_the_class_and_every_parameter():
+def test_an_identity_holds_the_class_and_every_parameter() -> None:
     assert identity(Threat("l2", source_classes=("AF",))) == {
         "class": "Threat",
         "fields": {
@@ -299,21 +316,21 @@ def test_an_identity_holds_the_class_and_every_parameter():
     }
 
 
-def test_an_identity_holds_nested_plugins_and_floats_by_repr():
+def test_an_identity_holds_nested_plugins_and_floats_by_repr() -> None:
     parts = identity(Train(eps=0.1))["fields"]
     assert parts["eps"] == "0.1" and parts["attack"]["fields"]["steps"] == 10
 
 
-def test_an_identity_does_not_tell_equal_numbers_apart():
+def test_an_identity_does_not_tell_equal_numbers_apart() -> None:
     assert identity(Train(eps=1)) == identity(Train(eps=1.0)) and identity(0.0) == identity(-0.0)
 
 
-def test_an_identity_of_anything_else_is_refused():
+def test_an_identity_of_anything_else_is_refused() -> None:
     with pytest.raises(EcgbenchError, match="cannot be identified"):
         identity(Train(table={"a": 1}))
 
 
-def test_a_parameter_is_put_into_words_as_a_selector_would_write_it():
+def test_a_parameter_is_put_into_words_as_a_selector_would_write_it() -> None:
     assert [words(value, SHELF) for value in (None, True, 8 / 255, "mV", (Climb(steps=100),))] == [
         "none",
         "true",

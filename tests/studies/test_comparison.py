@@ -11,7 +11,7 @@ from ecgbench.leaderboard.markdown import markdown
 from ecgbench.results.published import Published
 from ecgbench.studies.comparison import agreement, agreements, pairs, tables
 from ecgbench.studies.study import Study, read_study
-from tests.made_up_rows import made_up, row
+from tests.made_up_rows import Facts, made_up, row
 from tests.made_up_study import OTHERWISE, STUDY, VALUES, path
 
 __all__ = ["path"]
@@ -33,7 +33,7 @@ def test_a_figure_meets_the_mean_over_seeds_of_the_same_cell(path: Path) -> None
 @pytest.mark.parametrize(
     "other", [{"attack": "fgsm"}, {"limit": 5}, {"threat": "l2"}, {"protocol": "last"}, {"dataset": "ecg"}]
 )
-def test_another_cell_is_not_compared(other: dict[str, object], path: Path) -> None:
+def test_another_cell_is_not_compared(other: Facts, path: Path) -> None:
     assert agreements(pairs(read_study(path), [row(made_up(["0", "0"]), **other).record])) == {}
 
 
@@ -89,7 +89,7 @@ def test_a_failed_row_is_not_compared(path: Path) -> None:
 def test_agreement_is_over_the_values_that_have_both_sides(path: Path) -> None:
     found = agreement(pairs(read_study(path), [row(made_up(["01", "01"])).record]))
     assert (found.compared, found.of) == (2, 3)
-    assert (found.mean, found.largest) == (pytest.approx((0.1 + 0.3) / 2), pytest.approx(0.3))
+    assert (found.mean, found.largest) == pytest.approx(((0.1 + 0.3) / 2, 0.3))
 
 
 def test_the_board_shows_both_figures_and_how_near_they_are(path: Path) -> None:

@@ -62,6 +62,7 @@ def test_folds_part_the_training_split_and_keep_groups_together() -> None:
     task = small_task(classes=2)
     held_out = []
     for fold in folds(task, 4, 0):
+        assert fold.train.group is not None and fold.val.group is not None
         assert set(fold.train.group.tolist()).isdisjoint(fold.val.group.tolist())
         assert len(fold.train) + len(fold.val) == len(task.train) and fold.test is task.test
         held_out += fold.val.ids.tolist()

@@ -9,6 +9,7 @@ from ecgbench.core.errors import EcgbenchError
 from ecgbench.registry.catalog import discover
 from ecgbench.tuning.question import Question
 from ecgbench.tuning.space import Dimension, parse_dimension
+from ecgbench_plugins.models.lstm import Recurrent
 
 CATALOG = discover()
 VALUES = {
@@ -73,7 +74,8 @@ def test_values_are_written_into_the_selectors_that_stay() -> None:
         "attack": "identity",
     }
     cell = question.cell(selectors, CATALOG)
-    assert cell.protocol.split == "val" and (cell.model.hidden, cell.model.dropout) == (16, 0.25)
+    assert cell.protocol.split == "val" and isinstance(cell.model, Recurrent)
+    assert (cell.model.hidden, cell.model.dropout) == (16, 0.25)
     command = question.command(cell, CATALOG)
     assert command[command.index("--model") + 1] == "lstm[dropout=0.25,hidden=16]" and "--attack" not in command
 
