@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from ecgbench.core.errors import EcgbenchError
 
 if TYPE_CHECKING:
     from ecgbench.evaluation.certification import BothSides
+    from ecgbench.evaluation.outcomes import Outcomes
     from ecgbench.results.certificates import CertificateRecord
     from ecgbench.runs.cell import Cell
     from ecgbench.runs.runner import Runner
 
 
 @click.command()
-@click.argument("victim")
+@click.argument("victims", metavar="VICTIM...", nargs=-1, required=True)
 @click.option("--method", "-c", multiple=True, help="Certificate; default: crown. Several are tried one by one.")
 @click.option("--eps", "-e", multiple=True, help="Sizes of the ball, such as 0.01,0.03; default: the dataset's.")
 @click.option("--threat", "-t", help="Threat model; default: the dataset's.")
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 )
 @runner_options
 def certify(
-    victim: str,
+    victims: tuple[str, ...],
     method: tuple[str, ...],
     eps: tuple[str, ...],
     threat: str | None,
@@ -41,29 +43,21 @@ def certify(
     results: str | None,
     place: Place,
 ) -> None:
-    """Print what is proven of a published VICTIM at each eps, and what an attack leaves of the same samples.
+    """Print what is proven of each published VICTIM at each eps, and what an attack leaves of the same samples.
 
     Robust accuracy lies between the two: no perturbation breaks a proven sample, and the attack broke the others. A row
     where they meet is exact.
 
     Example: ecgbench certify mitbih-mlp-none-seed0 -c crown -c beta-crown -e 0.01,0.03 -t "linf[mask=off]"
     """
-    from ecgbench.results.certificates import publish_certificate
-    from ecgbench.runs.certifying import Claim
-
     runner = place.runner()
-    cell = _cell(runner, place, victim, eps, threat, attack, per_class, limit)
-    outcomes = None if attack == "none" else _attacked(runner, cell)
-    shown = []
-    for name in method or ("crown",):
-        claim = Claim(runner, cell, runner.catalog.resolve("certificate", name))
-        record, content = claim.record()
-        shown.append((record, [] if outcomes is None else claim.beside(outcomes)))
-        if results is not None:
-            click.echo(f"wrote {publish_certificate(record, content, Path(results)).as_posix()}", err=True)
-    first = shown[0][0]
-    what = f"{victim}, {first.n} samples, {first.threat}, clean {first.clean:.4f}, weights {first.weights[:12]}"
-    click.echo(f"{fold(what)}\n\n{_table(shown)}")
+    cells = [_cell(runner, place, victim, eps, threat, attack, per_class, limit) for victim in victims]
+    for number, (victim, cell) in enumerate(zip(victims, cells, strict=True)):
+        outcomes = None if attack == "none" else _attacked(runner, cell)
+        shown = _certified(runner, cell, method or ("crown",), outcomes, results)
+        first = shown[0][0]
+        what = f"{victim}, {first.n} samples, {first.threat}, clean {first.clean:.4f}, weights {first.weights[:12]}"
+        click.echo("\n" * bool(number) + f"{fold(what)}\n\n{_table(shown)}")
 
 
 def _cell(
@@ -102,6 +96,23 @@ def _cell(
             "published by this version, on the same recordings (see: ecgbench data verify)."
         )
     return cell
+
+
+def _certified(
+    runner: Runner, cell: Cell, methods: Sequence[str], outcomes: Outcomes | None, results: str | None
+) -> list[tuple[CertificateRecord, list[BothSides]]]:
+    """What each method proves, beside the outcomes of the attack; published, where a leaderboard is given."""
+    from ecgbench.results.certificates import publish_certificate
+    from ecgbench.runs.certifying import Claim
+
+    found = []
+    for name in methods:
+        claim = Claim(runner, cell, runner.catalog.resolve("certificate", name))
+        record, content = claim.record()
+        found.append((record, [] if outcomes is None else claim.beside(outcomes)))
+        if results is not None:
+            click.echo(f"wrote {publish_certificate(record, content, Path(results)).as_posix()}", err=True)
+    return found
 
 
 def _attacked(runner: Runner, cell: Cell):  # type: ignore[no-untyped-def]

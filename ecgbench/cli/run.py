@@ -13,6 +13,7 @@ from ecgbench.cli.layout import fold
 from ecgbench.cli.options import Asked, Place, grid_options, remark, runner_options
 
 if TYPE_CHECKING:
+    from ecgbench.results.bounds import Bounds
     from ecgbench.results.record import Record
     from ecgbench.runs.cell import Cell
     from ecgbench.runs.runner import Runner
@@ -43,16 +44,20 @@ def run(
     """Train, attack and score every combination of the selectors, or a SUITE (TOML)."""
     from ecgbench.cli.progress import Reporter
     from ecgbench.cli.tables import tables
+    from ecgbench.results.bounds import Bounds
 
     reporter = Reporter(quiet, debug=click.get_current_context().find_root().params.get("debug", False))
     runner = place.runner(reporter.tell, retrain)
     cells = asked.cells(runner)
     runner.find(cells)
     records: list[Record] = []
+    bounds = Bounds() if results is None else Bounds.read(Path(results).parent)
     with reporter:
         for number, cell in enumerate(cells, 1):
             reporter.begin(number, len(cells))
             record = runner.execute(cell)
+            if results is not None:
+                record = _judged(runner, record, bounds)
             reporter.finish(record)
             records.append(record)
             if as_json:
@@ -66,6 +71,13 @@ def run(
     if any(record.synthetic for record in records):
         remark(SYNTHETIC)
     return _status([record.status for record in records])
+
+
+def _judged(runner: Runner, record: Record, bounds: Bounds) -> Record:
+    """The record, or a failed one where its attack broke what a published certificate proves."""
+    from ecgbench.results.published import Published, place
+
+    return bounds.judged(Published(record, runner.outcomes_of(record), Path(place(record)))).record
 
 
 def _publish(runner: Runner, record: Record, folder: Path, victims: bool) -> None:

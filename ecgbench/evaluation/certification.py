@@ -35,8 +35,8 @@ from ecgbench.evaluation.sweep import check_grid
 class Certified:
     """What is proven of n samples at e sizes of the ball (ascending).
 
-    `ids`, `y`, `clean`, `weight` (n,) as in `Outcomes`. Per eps, shape (e, n): `proven`; `least` and `error`, see
-    `Proof`, NaN where nothing was asked; `queries` spent on the sample.
+    `ids`, `y`, `clean`, `weight` (n,) as in `Outcomes`. Per eps, shape (e, n): `proven`, and `queries` spent on the
+    sample.
     """
 
     eps: NDArray[np.float64]
@@ -45,8 +45,6 @@ class Certified:
     clean: NDArray[np.int64]
     weight: NDArray[np.float32]
     proven: NDArray[np.bool_]
-    least: NDArray[np.float64]
-    error: NDArray[np.float64]
     queries: NDArray[np.int64]
 
     @property
@@ -69,8 +67,12 @@ class Certified:
             value, want = arrays[name], (e,) if name == "eps" else (e, n) if per_eps else (n,)
             if value.shape != want or value.dtype != kind:
                 raise StoreError(f"a certificate: {name} is {value.dtype} {value.shape}; expected {kind} {want}.")
-        if (made.proven != ((made.least > made.error) & (made.clean == made.y))).any():
-            raise StoreError("a certificate: proven does not follow from least, error and the clean predictions.")
+        if not (np.diff(made.eps, prepend=0) > 0).all():
+            raise StoreError("a certificate: eps does not ascend from above 0.")
+        if (made.proven & (made.clean != made.y)).any():
+            raise StoreError("a certificate: a sample is proven that is wrong when clean.")
+        if (made.proven[1:] & ~made.proven[:-1]).any():
+            raise StoreError("a certificate: a sample is proven at an eps and not at a smaller one.")
         return made
 
 
@@ -79,7 +81,6 @@ _KINDS: dict[str, tuple[Any, bool]] = {
     **{name: (np.int64, False) for name in ("ids", "y", "clean")},
     "weight": (np.float32, False),
     "proven": (np.bool_, True),
-    **{name: (np.float64, True) for name in ("least", "error")},
     "queries": (np.int64, True),
 }
 
@@ -109,28 +110,26 @@ class Certification:
         check_grid(self.eps)
         check_feasible(self.threat, self.task, self.eps)
         clean, n, e = self._clean(), len(self.samples), len(self.eps)
-        least, error = (torch.full((e, n), torch.nan, dtype=torch.float64) for _ in range(2))
-        queries, seconds = torch.zeros(e, n, dtype=torch.int64), torch.zeros(e, dtype=torch.float64)
+        proven, queries = torch.zeros(e, n, dtype=torch.bool), torch.zeros(e, n, dtype=torch.int64)
+        seconds = torch.zeros(e, dtype=torch.float64)
         goal = self.threat.goal(self.samples.y, self.task.outputs)
         open_ = goal.eligible & (clean == self.samples.y)
         done = 0
         kept = checkpoint.load()
         if kept is not None:
-            least, error, queries, seconds = (kept[name] for name in ("least", "error", "queries", "seconds"))
+            proven, queries, seconds = (kept[name] for name in ("proven", "queries", "seconds"))
             done = int(kept["done"])
         for place in range(e):
             if place >= done:
                 began = process_time()
                 for rows, proof in self._proofs(open_, self.eps[place]):
-                    least[place, rows], error[place, rows] = proof.least, proof.error
-                    queries[place, rows] = proof.queries
+                    proven[place, rows], queries[place, rows] = proof.proven, proof.queries
                 seconds[place] = process_time() - began
-                state = {"least": least, "error": error, "queries": queries, "seconds": seconds}
+                state = {"proven": proven, "queries": queries, "seconds": seconds}
                 checkpoint.save({**state, "done": torch.tensor(place + 1)})
                 checkpoint.report(SweepProgress(self.eps[place], place, e, n, n))
-            open_ = open_ & (least[place] > error[place])
-        certified = self._certified(clean, least, error, queries)
-        return certified, tuple(seconds.tolist())
+            open_ = proven[place]
+        return self._certified(clean, proven, queries), tuple(seconds.tolist())
 
     def _proofs(self, open_: Tensor, eps: float) -> Iterator[tuple[Tensor, Proof]]:
         rows, borrowed = open_.nonzero().squeeze(1), lent(self.victim)
@@ -159,7 +158,7 @@ class Certification:
             answers = self.victim.answers(batch.x, batch, self.rng.fold_in("clean"))
         return self.task.outputs.predict(answers, y)
 
-    def _certified(self, clean: Tensor, least: Tensor, error: Tensor, queries: Tensor) -> Certified:
+    def _certified(self, clean: Tensor, proven: Tensor, queries: Tensor) -> Certified:
         samples = self.samples
         return Certified(
             eps=np.array(self.eps, dtype=np.float64),
@@ -167,9 +166,7 @@ class Certification:
             y=samples.y.numpy(),
             clean=clean.numpy(),
             weight=samples.weight.numpy(),
-            proven=(least > error).numpy(),
-            least=least.numpy(),
-            error=error.numpy(),
+            proven=proven.numpy(),
             queries=queries.numpy(),
         )
 

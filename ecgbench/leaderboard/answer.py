@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ecgbench.leaderboard.bounds import proof
 from ecgbench.leaderboard.confidence import FEW, Certainty, certainties
 from ecgbench.leaderboard.naming import Names, Who, who
 from ecgbench.leaderboard.ranking import RankedVictim, at_headline
@@ -81,8 +82,13 @@ def by_patient(section: Section) -> bool:
 
 
 def verdict(answer: Answer) -> str:
-    """One sentence or two: who is best, by how much, how sure."""
+    """One sentence to three: who is best, by how much, how sure, and how much of it is proven."""
     trusted = [one for one in answer.placed if one.certainty is not None]
+    side = trusted[0].victim.sides.get(answer.section.headline) if trusted else None
+    return _verdict(answer, trusted) + ("" if side is None else f" {proof(trusted[0].name, side)}")
+
+
+def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:
     at = f"eps {number(answer.section.headline)}{eps_in(answer.section.scored)}"
     if not trusted:
         return f"No victim ranks without a flag at {at}."

@@ -23,27 +23,30 @@ from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.study_pages import study_pages
 from ecgbench.leaderboard.titles import Titles, read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
-from ecgbench.results.bounds import contradictions
+from ecgbench.results.bounds import Bounds
+from ecgbench.results.certificate_faults import certificate_faults
 from ecgbench.results.published import Published, find, read_published, read_results
 from ecgbench.results.record import Record, read_record
 from ecgbench.results.verification import is_older, strays, verify
-from ecgbench.runs.zoo import CHECKPOINTS, STAGE, weights_by_card
+from ecgbench.runs.zoo import CHECKPOINTS, STAGE, cards, weights_by_card
 from ecgbench.storage.store import Store, key_of, write_file
 from ecgbench.studies.study import Study, read_studies
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 STUDIES = "published"
-NONE = Titles()
+NONE, UNBOUNDED = Titles(), Bounds()
 
 
-def pages(published: Iterable[Published], studies: Iterable[Study] = (), titles: Titles = NONE) -> list[Page]:
-    """The pages of these results, whatever their order, and beside published studies; the first page first.
+def pages(
+    published: Iterable[Published], studies: Iterable[Study] = (), titles: Titles = NONE, bounds: Bounds = UNBOUNDED
+) -> list[Page]:
+    """The pages of these results, whatever their order, beside published studies and certificates; the first first.
 
     Raises StoreError where rows cannot be compared.
     """
     rows = list(published)
     records, told = [row.record for row in rows], list(studies)
-    names = Names.of(titles, sections(rows))
+    names = Names.of(titles, sections(rows, bounds))
     made = [front(names, records, told)]
     if records:
         made += [flags_page(), *dataset_pages(names), *victim_pages(names), *study_pages(told, records)]
@@ -55,7 +58,7 @@ def write(leaderboard: Path) -> Path:
 
     All other text of README.md stays; pages and figures that the board no longer shows are removed.
     """
-    made, figures = _made(_read(leaderboard), leaderboard)
+    made, figures = _made(_read(leaderboard), leaderboard, Bounds.read(leaderboard))
     first, *others = made
     text = _paged(leaderboard / README, markdown(first))
     board_figures.write(leaderboard / FIGURES, figures)
@@ -76,12 +79,13 @@ def check(leaderboard: Path) -> list[str]:
         except StoreError as fault:
             faults.append(str(fault))
     unreadable = bool(faults)
-    faults += contradictions(leaderboard, rows)
     faults += [*verify(rows), *strays(_results(leaderboard)), *_of_victims(leaderboard / CHECKPOINTS.name, rows)]
+    bounds, about = _of_certificates(leaderboard, rows)
+    faults += about
     if unreadable:
         return faults
     try:
-        made, figures = _made(rows, leaderboard)
+        made, figures = _made(rows, leaderboard, bounds)
         faults += board_figures.faults(leaderboard / FIGURES, figures)
         keys = {row.record.key[:12] for row in rows}
         for page in made:
@@ -97,6 +101,18 @@ def older(leaderboard: Path) -> tuple[int, int]:
     """How many rows the present code has not made, and how many rows there are. Raises StoreError for a damaged one."""
     records = [read_record(path.read_bytes(), path.as_posix()) for path in find(_results(leaderboard))]
     return sum(map(is_older, records)), len(records)
+
+
+def _of_certificates(leaderboard: Path, rows: Iterable[Published]) -> tuple[Bounds, list[str]]:
+    """The certificates that can be read, what is wrong with them, and rows that contradict one."""
+    try:
+        known = cards(leaderboard / CHECKPOINTS.name).values()
+    except StoreError:  # told as a damaged victim
+        known = {}.values()
+    weights = {(card.dataset, card.model, card.defense, card.seed): card.weights for _, card in known}
+    bounds, faults = certificate_faults(leaderboard, weights)
+    said = ((row, bounds.contradiction(row)) for row in rows)
+    return bounds, faults + [f"{row.path.as_posix()}: {reason}" for row, reason in said if reason is not None]
 
 
 def _of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
@@ -135,11 +151,12 @@ def _read(leaderboard: Path) -> list[Published]:
     return read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
 
 
-def _made(rows: Sequence[Published], leaderboard: Path) -> tuple[list[Page], dict[str, Figure]]:
-    """The pages of the board and its figures."""
+def _made(published: Sequence[Published], leaderboard: Path, bounds: Bounds) -> tuple[list[Page], dict[str, Figure]]:
+    """The pages of the board and its figures; rows that contradict a certificate have failed."""
     studies, titles = read_studies(leaderboard / STUDIES), read_titles(leaderboard)
+    rows = [bounds.judged(row) for row in published]
     names, records = Names.of(titles, sections(rows)), [row.record for row in rows]
-    return pages(rows, studies, titles), board_figures.board_figures(names, studies, records)
+    return pages(rows, studies, titles, bounds), board_figures.board_figures(names, studies, records)
 
 
 def _left_over(leaderboard: Path, made: Iterable[Page]) -> list[Path]:

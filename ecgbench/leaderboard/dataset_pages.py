@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ecgbench.leaderboard.answer import answer_of, verdict
 from ecgbench.leaderboard.attacks import worth
+from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.figures import FIGURES, curves_names
 from ecgbench.leaderboard.front import FLAGS_PAGE
 from ecgbench.leaderboard.naming import Names, anchor, dataset_page, victim_page, who
@@ -46,6 +47,7 @@ def _section(part: Section, title: str, names: Names) -> Iterator[Block]:
     for model, name in curves_names(part).items():
         yield Picture(f"Robust accuracy of {model} over eps", f"{FIGURES}/{name}")
     yield _over_eps(part, names)
+    yield from _both_sides(part, names)
     yield from worth(part, names)
     yield Bullets(tuple(_terms(part)))
 
@@ -89,6 +91,20 @@ def _over_eps(part: Section, names: Names) -> Table:
         if one.status == "ok"
     )
     return Table(head, rows, frozenset(range(1, len(head))))
+
+
+def _both_sides(part: Section, names: Names) -> Iterator[Block]:
+    """Two lines a victim of which something was to be proven: [proven, attacked], and the share that is decided."""
+    rows: list[tuple[Text, ...]] = []
+    for one in part.victims:
+        if one.sides:
+            sides = [one.sides.get(eps) for eps in part.eps]
+            rows.append((names.victim(part, one), "proven, attacked", *map(bracket, sides)))
+            rows.append(("", "decided", *map(decided, sides)))
+    if rows:
+        yield Paragraph(BOTH_SIDES)
+        head = ("victim, at eps", "", *(number(eps) for eps in part.eps))
+        yield Table(head, tuple(rows), frozenset(range(2, len(head))))
 
 
 def _terms(part: Section) -> Iterator[Text]:

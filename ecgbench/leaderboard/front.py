@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ecgbench.checks.flags import FLAGS
 from ecgbench.leaderboard.answer import LONGEST, Answer, Placed, answers, caveats, verdict
+from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.naming import PAGES, Names, dataset_page, study_page, victim_page, who
 from ecgbench.leaderboard.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong, Table, Text
 from ecgbench.leaderboard.wording import MISSING, counted, eps_in, figure, mean, number, sentence, signed, span
@@ -51,6 +52,8 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
     for answer in found:
         yield from _answer(answer, names, found)
     yield Paragraph(_READING)
+    if any(one.victim.sides for answer in found for one in answer.placed):
+        yield Paragraph(BOTH_SIDES)
     yield Bullets(tuple(_more(names, records, studies)))
 
 
@@ -60,17 +63,25 @@ def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[B
     yield Heading(dataset)
     yield Paragraph(" ".join([verdict(answer), *caveats(answer, found)]))
     if answer.placed:
-        head = ("rank", "victim", "clean", f"robust at eps {number(section.headline)}{eps_in(section.scored)}")
-        yield Table(
-            (*head, "seeds", "more than the next"),
-            tuple(_placed(one, answer) for one in answer.placed[:LONGEST]),
-            frozenset({2, 4}),
-        )
+        yield _table(answer)
     left = len(answer.placed) - LONGEST
     more = f"{counted(left, 'more victim')}, " if left > 0 else ""
     yield Paragraph(
         (names.section(section), ": ", more, Link("all attacks and threats", dataset_page(section.dataset)))
     )
+
+
+def _table(answer: Answer) -> Table:
+    """The first victims; with a column of what is proven, where something is."""
+    section, placed = answer.section, answer.placed[:LONGEST]
+    at = f"robust at eps {number(section.headline)}{eps_in(section.scored)}"
+    head = ("rank", "victim", "clean", at, "seeds", "more than the next")
+    rows = tuple(_placed(one, answer) for one in placed)
+    sides = [one.victim.sides.get(section.headline) for one in placed]
+    if not any(sides):
+        return Table(head, rows, frozenset({2, 4}))
+    both = tuple((*row, bracket(side), decided(side)) for row, side in zip(rows, sides, strict=True))
+    return Table((*head, "proven, attacked", "decided"), both, frozenset({2, 4, 7}))
 
 
 def _placed(one: Placed, answer: Answer) -> tuple[Text, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from statistics import fmean
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecgbench.checks.chance import OF_CLEAN, verdict
 from ecgbench.checks.flags import OF_VICTIM, UNCHECKED
+from ecgbench.evaluation.certification import BothSides
 from ecgbench.evaluation.metrics import Score, summarize
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.uncertainty import Spread, over_seeds
@@ -32,7 +33,8 @@ class RankedVictim:
     in which all of them ran, and `intervals` the widest span over these seeds, 0 being clean. `seeds` of `of` seeds
     are such at the headline eps, to which `decided_by`, the attack with the lowest accuracy, belongs. `failed` are
     attacks that broke off, so nobody knows what they would have found. `audited`: one attack or more of each seed met
-    the costly checks, too. `rank` is None for a victim that does not rank.
+    the costly checks, too. `rank` is None for a victim that does not rank. `sides` holds, by eps, what is proven of the
+    same samples, where certificates asked for all of them.
     """
 
     model: str
@@ -51,6 +53,7 @@ class RankedVictim:
     failed: tuple[str, ...]
     audited: bool = False
     rank: int | None = None
+    sides: Mapping[float, BothSides] = field(default_factory=dict)
 
     @property
     def deciding(self) -> Spread | None:
@@ -143,7 +146,7 @@ def at_headline(rows: Iterable[Published], victim: RankedVictim) -> list[Outcome
     own = grouped(scored, lambda r: (r.model, r.defense, r.limit))[victim.model, victim.defense, victim.limit]
     by_seed = grouped(own, lambda r: r.seed)
     runs = {s: [(row.record.attack, row.outcomes) for row in of if row.outcomes] for s, of in by_seed.items()}
-    return [worst_case(runs[seed], [victim.headline]) for seed in sorted(_complete(by_seed, victim.headline))]
+    return [worst_case(runs[seed], [victim.headline]) for seed in sorted(complete(by_seed, victim.headline))]
 
 
 def _first_wrong(predicted: Sequence[NDArray[np.integer]], y: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -161,10 +164,10 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
     scored = [row for row in rows if row.record.status == "ok"]
     grid = sorted({headline, *(eps for row in scored for eps in row.record.eps)})
     by_seed = {seed: runs for seed, runs in sorted(grouped(scored, lambda r: r.seed).items())}
-    complete = {eps: _complete(by_seed, eps) for eps in grid}
-    scores = {seed: _scores(runs, [eps for eps in grid if seed in complete[eps]]) for seed, runs in by_seed.items()}
-    counted = complete[headline]
-    shown = {0.0: counted or list(by_seed), **complete}
+    ran = {eps: complete(by_seed, eps) for eps in grid}
+    scores = {seed: _scores(runs, [eps for eps in grid if seed in ran[eps]]) for seed, runs in by_seed.items()}
+    counted = ran[headline]
+    shown = {0.0: counted or list(by_seed), **ran}
     failed = sorted({row.record.attack for row in rows if row.record.status == "failed"})
     tried = {row.record.seed for row in rows if row.record.status != "skipped"}
     return RankedVictim(
@@ -177,7 +180,7 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
         of=len(tried),
         clean=over_seeds([scores[seed][0.0].acc for seed in counted or by_seed]) if by_seed else None,
         headline=headline,
-        robust={eps: over_seeds([scores[s][eps].acc for s in seeds]) for eps, seeds in complete.items() if seeds},
+        robust={eps: over_seeds([scores[s][eps].acc for s in seeds]) for eps, seeds in ran.items() if seeds},
         intervals={eps: _span([scores[s][eps].interval.acc for s in seeds]) for eps, seeds in shown.items() if seeds},
         decided_by=_decided_by([row.record for seed in counted for row in by_seed[seed]], headline),
         flags=_victim_flags(scored, [by_seed[seed] for seed in counted]),
@@ -198,7 +201,7 @@ def _order(ranked: RankedVictim) -> tuple[object, ...]:
     return (ranked.clean is None, useless, flagged, not ranked.ranks, *figures, *names)
 
 
-def _complete(by_seed: Mapping[int, Sequence[Published]], eps: float) -> list[int]:
+def complete(by_seed: Mapping[int, Sequence[Published]], eps: float) -> list[int]:
     """Seeds in which every attack ran that ran at this eps in any seed."""
     ran = {seed: {row.record.attack for row in runs if eps in row.record.eps} for seed, runs in by_seed.items()}
     every = set().union(*ran.values())

@@ -8,14 +8,19 @@ from decimal import Decimal
 from itertools import pairwise
 
 from ecgbench.core.errors import StoreError
+from ecgbench.leaderboard.bounds import with_bounds
 from ecgbench.leaderboard.ranking import RankedVictim, clean_flags, flags, grouped, rank_victims, rounded
+from ecgbench.results.bounds import Bounds
+from ecgbench.results.certificates import CertificateRecord
 from ecgbench.results.published import Published
 from ecgbench.results.record import Record
+
+NONE = Bounds()
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared, best first, and the standings of their victims."""
+    """Rows that may be compared, best first, the standings of their victims, and the certificates of these."""
 
     dataset: str
     threat: str
@@ -24,6 +29,7 @@ class Section:
     eps: tuple[float, ...]
     rows: tuple[Published, ...]
     victims: tuple[RankedVictim, ...]
+    certificates: tuple[CertificateRecord, ...] = ()
 
     @property
     def scored(self) -> Record | None:
@@ -36,19 +42,19 @@ class Section:
         return any(row.record.synthetic for row in self.rows)
 
 
-def sections(published: Iterable[Published]) -> list[Section]:
+def sections(published: Iterable[Published], bounds: Bounds = NONE) -> list[Section]:
     """Everything published, in order: recordings before made-up data, the standard protocol before others.
 
     Raises StoreError where rows of a section were not scored alike or on the same samples.
     """
     by_terms = grouped(published, lambda r: (r.dataset, r.threat, r.protocol, r.headline))
-    made = [_section(rows) for rows in by_terms.values()]
+    made = [_section(rows, bounds) for rows in by_terms.values()]
     return sorted(
         made, key=lambda s: (s.synthetic, s.dataset, s.protocol != "standard", s.protocol, s.threat, s.headline)
     )
 
 
-def _section(rows: Sequence[Published]) -> Section:
+def _section(rows: Sequence[Published], bounds: Bounds) -> Section:
     any_record = rows[0].record
     rows = sorted(rows, key=_row_order)
     scored = [row for row in rows if row.record.status == "ok"]
@@ -61,7 +67,8 @@ def _section(rows: Sequence[Published]) -> Section:
         headline=any_record.headline,
         eps=tuple(grid),
         rows=tuple(rows),
-        victims=rank_victims(rows, any_record.headline),
+        victims=tuple(with_bounds(one, rows, bounds) for one in rank_victims(rows, any_record.headline)),
+        certificates=tuple({c.key: c for row in scored for c, _ in bounds.of(row.record)}.values()),
     )
 
 

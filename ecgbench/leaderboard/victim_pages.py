@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ecgbench.leaderboard.bounds import bracket, decided
 from ecgbench.leaderboard.dataset_pages import marks
 from ecgbench.leaderboard.front import FLAGS_PAGE, OLDER
 from ecgbench.leaderboard.naming import Names, Who, dataset_page, victim_page, who
@@ -11,6 +12,8 @@ from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragrap
 from ecgbench.leaderboard.ranking import RankedVictim, flags
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import MISSING, REASON, eps_in, figure, number, span, spread
+from ecgbench.registry.identity import edited_since
+from ecgbench.results.certificates import CertificateRecord
 from ecgbench.results.published import place
 from ecgbench.results.record import Record
 from ecgbench.results.verification import is_older
@@ -45,13 +48,19 @@ def _section(part: Section, victim: RankedVictim, names: Names) -> Iterator[Bloc
     if victim.status == "ok":
         yield _worst_case(part, victim)
     yield _attacks(part, victim, names)
+    yield from _certificates(part, victim)
 
 
 def _worst_case(part: Section, victim: RankedVictim) -> Table:
     clean = "clean", spread(victim.clean), span(victim.intervals.get(0.0))
     others = ((number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.eps)
-    rows = (clean, *others)
-    return Table(("eps", "worst case over attacks", "95 %"), rows, frozenset({1}))
+    rows: tuple[tuple[Text, ...], ...] = (clean, *others)
+    head: tuple[Text, ...] = ("eps", "worst case over attacks", "95 %")
+    if not victim.sides:
+        return Table(head, rows, frozenset({1}))
+    proofs = [("", ""), *((bracket(victim.sides.get(eps)), decided(victim.sides.get(eps))) for eps in part.eps)]
+    rows = tuple((*row, *proof) for row, proof in zip(rows, proofs, strict=True))
+    return Table((*head, "proven, attacked", "decided"), rows, frozenset({1, 4}))
 
 
 def _attacks(part: Section, victim: RankedVictim, names: Names) -> Table:
@@ -78,6 +87,29 @@ def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text,
         about = (name, str(record.seed), _marks(record), leads) if metric == "acc" else ("", "", "", "")
         last = _weights(record) if metric == "prec" else about[3]
         yield about[0], about[1], metric.upper(), *values, about[2], last
+
+
+def _certificates(part: Section, victim: RankedVictim) -> Iterator[Block]:
+    """What each certificate proves, one a row."""
+    own = [one for one in part.certificates if (one.model, one.defense) == (victim.model, victim.defense)]
+    if not own:
+        return
+    head = ("certificate", "seed", "n", "clean", *(number(eps) for eps in part.eps), "CPU s", "", "record, weights")
+    own.sort(key=lambda one: (one.certificate, one.seed, one.threat, one.n, one.key))
+    yield Paragraph("Proven at each eps, of the samples that each certificate was asked for:")
+    yield Table(head, tuple(_certificate(one, part) for one in own), frozenset(range(2, 5 + len(part.eps))))
+
+
+def _certificate(one: CertificateRecord, part: Section) -> tuple[Text, ...]:
+    proven = (figure(one.share(eps)) for eps in part.eps)
+    leads = (Link(one.key[:12], one.place.as_posix()), " ", Code(one.weights[:12]))
+    what = (Code(one.certificate), str(one.seed), str(one.n), figure(one.clean))
+    return (*what, *proven, f"{sum(one.seconds):.3g}", _about(one, part), leads)
+
+
+def _about(one: CertificateRecord, part: Section) -> str:
+    """The threat that a certificate is of, where it is a larger one, and whether the present code has made it."""
+    return ", ".join(([] if one.threat == part.threat else [one.threat]) + [OLDER] * bool(edited_since(one.identity)))
 
 
 def _weights(record: Record) -> Text:

@@ -58,6 +58,10 @@ class CertificateRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The document as it is published."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
+    def share(self, eps: float) -> float | None:
+        """The share proven at eps, None where it was not asked for."""
+        return dict(zip(self.eps, self.proven, strict=True)).get(eps)
+
     @property
     def place(self) -> PurePosixPath:
         """Where it is published, relative to the leaderboard; the same on every file system."""
@@ -110,7 +114,12 @@ def read_certificate(path: Path) -> tuple[CertificateRecord, Certified]:
 
 def read_certificates(leaderboard: Path) -> list[tuple[CertificateRecord, Certified]]:
     """All published certificates, by path; none where there is no folder of them."""
-    return [read_certificate(path) for path in sorted((leaderboard / FOLDER).glob("*/*.json"))]
+    return [read_certificate(path) for path in find_certificates(leaderboard)]
+
+
+def find_certificates(leaderboard: Path) -> list[Path]:
+    """The files of all published certificates, in an order that is the same everywhere."""
+    return sorted((leaderboard / FOLDER).rglob("*.json"), key=lambda path: path.as_posix())
 
 
 def check_certificate(record: CertificateRecord, content: bytes, where: str) -> Certified:

@@ -69,20 +69,26 @@ def _faults(row: Published) -> Iterator[str]:
 
 
 def _renamed(row: Published, catalog: Catalog) -> Iterator[str]:
-    """Words of a record that do not mean what its provenance says was run; those of absent plugins are not asked."""
     record = row.record
-    if record.provenance is None:
-        return
-    made: Mapping[str, Any] = record.provenance.identity
+    if record.provenance is not None:
+        words = {
+            kind: getattr(record, kind) for kind in ("dataset", "model", "defense", "attack", "threat", "protocol")
+        }
+        for kind in renamed(words, record.provenance.identity, catalog):
+            yield f"{row.path.as_posix()}: {kind} is {words[kind]!r}; its provenance names another one."
+
+
+def renamed(words: Mapping[str, str], made: Mapping[str, Any], catalog: Catalog) -> Iterator[str]:
+    """Kinds whose selector does not mean what an identity says was run; those of absent plugins are not asked."""
     parts = {**made, **made.get("victim", {})}
-    for kind in ("dataset", "model", "defense", "attack", "threat", "protocol"):
-        words, recorded = getattr(record, kind), parts.get(kind)
+    for kind, selector in words.items():
+        recorded = parts.get(kind)
         try:
-            meant = identity(catalog.resolve(kind, words))
+            meant = identity(catalog.resolve(kind, selector))
         except EcgbenchError:
             continue
         if recorded is not None and not alike(meant, [("", recorded)]):
-            yield f"{row.path.as_posix()}: {kind} is {words!r}; its provenance names another one."
+            yield kind
 
 
 def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +23,20 @@ from ecgbench.core.victim import Victim
 from ecgbench.evaluation.certification import Certification, Certified, both_sides
 from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.evaluation.sweep import Sweep
-from ecgbench.results.certificates import publish_certificate, read_certificate, read_certificates
+from ecgbench.results.certificates import (
+    pack_certified,
+    publish_certificate,
+    read_certificate,
+    read_certificates,
+    summary,
+)
 from ecgbench_plugins.attacks.strict import Strict
 from ecgbench_plugins.certificates.crown import LinearBounds
 from tests.command_line import ecgbench
 from tests.problems import KilledError, Linear, MemoryCheckpoint, linear_problem, reach
 
 NAME = "synthetic-beats-beats-200-linear-none-epochs-1-seed0"
+VICTIM = ("--dataset", "synthetic-beats[beats=200]", "--model", "linear", "--defense", "none[epochs=1]")
 EPS = (0.01, 0.05)
 LINF = Threat("linf")
 Fault = Literal["none", "shape", "negative", "writes", "none at all"]
@@ -72,9 +80,6 @@ def test_a_linear_victim_is_proven_where_the_closed_form_says_and_attack_and_pro
     for place, eps in enumerate(EPS):
         lead = -reach(problem, LINF, eps)
         assert certified.proven[place].tolist() == (lead > 0).tolist()
-        kept = certified.proven[0] if place else np.ones(60, dtype=bool)
-        assert certified.least[place][kept] == pytest.approx(lead[kept], abs=1e-4)
-        assert np.isnan(certified.least[place][~kept]).all()
     assert certified.shares == tuple(certified.proven.mean(1)) and len(seconds) == 2
     sides = both_sides(certified, attacked(problem))
     assert [side.eps for side in sides] == [*EPS]
@@ -153,9 +158,13 @@ def test_proofs_that_do_not_follow_are_refused() -> None:
     certified, _ = certification(problem_of_two(), LinearBounds()).run(Checkpoint())
     good = certified.arrays()
     assert Certified.from_arrays(good).shares == certified.shares
+    assert certified.proven[0].sum() > certified.proven[1].sum()
     for bad, reason in (
-        (good | {"proven": ~certified.proven}, "does not follow"),
-        (good | {"least": certified.least[:1]}, "least is float64"),
+        (good | {"proven": certified.proven[::-1]}, "proven at an eps and not at a smaller one"),
+        (good | {"clean": 1 - certified.y}, "proven that is wrong when clean"),
+        (good | {"eps": certified.eps[::-1]}, "does not ascend"),
+        (good | {"eps": certified.eps - certified.eps[0]}, "from above 0"),
+        (good | {"queries": certified.queries[:1]}, "queries is int64"),
         ({name: each for name, each in good.items() if name != "ids"}, "expected"),
     ):
         with pytest.raises(StoreError, match=reason):
@@ -188,6 +197,36 @@ def test_the_command_prints_both_sides_and_publishes_what_can_be_checked(
     assert certified.eps.tolist() == [0.01, 0.05]
 
 
+def test_several_victims_are_certified_one_after_the_other(published: tuple[Path, Path]) -> None:
+    home, checkpoints = published
+    options = ("--leaderboard", str(checkpoints.parent), "-e", "0.05", "-a", "none", "--per-class", "2")
+    answer = ecgbench(home, "certify", NAME, NAME, *options)
+    first, other = answer.out.split("\n\n" + NAME)
+    assert answer.code == 0 and first.strip().splitlines()[1:] == other.strip().splitlines()[1:]
+
+
+def test_a_cell_whose_attack_breaks_what_is_proven_on_the_leaderboard_has_failed(
+    published: tuple[Path, Path], tmp_path: Path
+) -> None:
+    home, checkpoints = published
+    options = ("--leaderboard", str(checkpoints.parent), "-a", "none", "-e", "0.4", "--per-class", "0")
+    assert ecgbench(home, "certify", NAME, *options, "--results", str(tmp_path)).code == 0
+    ((record, certified),) = read_certificates(tmp_path)
+    command = ("run", *VICTIM, "--attack", "fgsm", "--eps", "0.4", "--results", str(tmp_path / "results"), "--json")
+    (row,) = ecgbench(home, *command).records
+    assert row["status"] == "ok" and not certified.proven.all()
+    wrong = replace(certified, proven=(certified.clean == certified.y)[None])
+    content = pack_certified(wrong)
+    stated = summary(wrong) | {"content": hashlib.sha256(content).hexdigest()}
+    publish_certificate(msgspec.structs.replace(record, **stated), content, tmp_path)
+    answer = ecgbench(home, *command)
+    (row,) = answer.records
+    assert answer.code == 4 and row["status"] == "failed" and not row["scores"]
+    assert "is proven at eps 0.4 by crown" in row["error"] and "please report this" in row["error"]
+    (path,) = (tmp_path / "results").rglob("*.json")
+    assert json.loads(path.read_bytes())["status"] == "failed" and not path.with_suffix(".npz").exists()
+
+
 def test_a_second_certification_is_found(published: tuple[Path, Path]) -> None:
     home, checkpoints = published
     command = (
@@ -213,10 +252,9 @@ def test_a_second_certification_is_found(published: tuple[Path, Path]) -> None:
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A home and the checkpoints of a small victim that was published there."""
     home = tmp_path_factory.mktemp("home")
-    words = ("--dataset", "synthetic-beats[beats=200]", "--model", "linear", "--defense", "none[epochs=1]")
     results = home / "leaderboard" / "results"
     answer = ecgbench(
-        home, "run", *words, "--attack", "identity", "--eps", "0.1", "--results", str(results), "--victims"
+        home, "run", *VICTIM, "--attack", "identity", "--eps", "0.1", "--results", str(results), "--victims"
     )
     assert answer.code == 0, answer.err
     return home, results.parent / "checkpoints"

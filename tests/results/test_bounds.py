@@ -2,104 +2,97 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 
 from ecgbench.core.errors import EcgbenchError
-from ecgbench.evaluation.certification import Certified
-from ecgbench.results.bounds import beside, contradictions
-from ecgbench.results.certificates import SCHEMA, CertificateRecord, pack_certified, publish_certificate, summary
+from ecgbench.results.bounds import Bounds
 from ecgbench.results.published import Published
+from tests.made_up_certificates import certificate, proves
 from tests.made_up_rows import made_up, row
 
-EPS = (0.1, 0.2)
+
+def attacked(threat: str = "linf") -> Published:
+    """Ten samples; 0 and 3 are broken at 0.1, 4 and 5 as well at 0.2; of weights "weights"."""
+    return row(made_up(["03", "0345"]), threat=threat)
 
 
-def attacked() -> Published:
-    """Ten samples; 0 and 3 are broken at 0.1, 4 and 5 as well at 0.2; of weights "w"."""
-    found = row(made_up(["03", "0345"]))
-    assert found.record.provenance is not None
-    provenance = msgspec.structs.replace(found.record.provenance, weights="w")
-    return replace(found, record=msgspec.structs.replace(found.record, provenance=provenance))
-
-
-def proves(first: str, second: str, ids: int = 0) -> Certified:
-    """A certificate of these positions at the two eps."""
-    proven = np.array([[str(i) in row for i in range(10)] for row in (first, second)])
-    y = np.arange(10) % 2
-    return Certified(
-        eps=np.array(EPS),
-        ids=np.arange(ids, ids + 10),
-        y=y,
-        clean=y,
-        weight=np.ones(10, np.float32),
-        proven=proven,
-        least=np.where(proven, 1.0, -1.0),
-        error=np.zeros((2, 10)),
-        queries=np.zeros((2, 10), np.int64),
-    )
-
-
-def certificate(
-    certified: Certified, weights: str = "w", threat: str = "linf", statistical: bool = False
-) -> tuple[CertificateRecord, Certified]:
-    record = CertificateRecord(
-        schema=SCHEMA,
-        key="k" * 64,
-        dataset="beats",
-        model="mlp",
-        defense="none",
-        seed=0,
-        certificate="crown",
-        statistical=statistical,
-        threat=threat,
-        unit="native",
-        protocol="standard",
-        limit=None,
-        seconds=(1.0, 1.0),
-        weights=weights,
-        content=hashlib.sha256(pack_certified(certified)).hexdigest(),
-        versions={},
-        identity={},
-        **summary(certified),
-    )
-    return record, certified
+def beside(one: Published, *certificates: Any) -> list[tuple[float, float, float, int]]:
+    assert one.outcomes is not None
+    sides = Bounds(certificates).beside(one.record, one.outcomes)
+    return [(side.eps, side.proven, side.attacked, side.open_samples) for side in sides]
 
 
 def test_each_eps_has_both_sides_and_what_any_certificate_proves_counts() -> None:
-    sides = beside(attacked(), [certificate(proves("12", "1")), certificate(proves("2456789", "2"))])
-    assert [(side.eps, side.proven, side.attacked, side.open_samples) for side in sides] == [
+    assert beside(attacked(), certificate(proves("12", "1")), certificate(proves("2456789", "2"))) == [
         (0.1, 0.8, 0.8, 0),
         (0.2, 0.2, 0.6, 4),
     ]
-    assert [side.exact for side in sides] == [True, False]
 
 
-def test_a_certificate_of_another_victim_or_threat_or_of_votes_does_not_fit() -> None:
-    proven = proves("0", "0")
-    assert beside(attacked(), [certificate(proven, weights="v")]) == []
-    assert beside(attacked(), [certificate(proven, threat="l2")]) == []
-    assert beside(attacked(), [certificate(proven, statistical=True)]) == []
+def test_a_proof_holds_at_every_smaller_eps() -> None:
+    assert beside(attacked(), certificate(proves("12", eps=(0.15,)))) == [(0.1, 0.2, 0.8, 6)]
+    assert beside(attacked(), certificate(proves("12", eps=(0.3,)))) == [(0.1, 0.2, 0.8, 6), (0.2, 0.2, 0.6, 4)]
+    assert beside(attacked(), certificate(proves("12", eps=(0.05,)))) == []
 
 
-def test_one_of_other_samples_does_not_fit_either() -> None:
-    assert beside(attacked(), [certificate(proves("0", "0", ids=5))]) == []
+@pytest.mark.parametrize(
+    ("proven", "row_of", "fits"),
+    [
+        ("linf", "linf", True),
+        ("linf[mask=false]", "linf", True),
+        ("linf[bounds=false,mask=false]", "linf[mask=false]", True),
+        ("linf", "linf[mask=false]", False),
+        ("linf[mask=false]", "linf[bounds=false]", False),
+        ("l2", "linf", False),
+        ("linf[unit=mV]", "linf", False),
+        ("linf", "linf[target=V]", False),
+        ("linf", "nobody[knows=this]", False),
+    ],
+)
+def test_a_proof_holds_for_every_smaller_threat(proven: str, row_of: str, fits: bool) -> None:
+    assert bool(beside(attacked(row_of), certificate(proves("1", "1"), threat=proven))) is fits
 
 
-def test_a_broken_proof_is_found_among_published_ones_by_row(tmp_path: Path) -> None:
-    wrong = certificate(proves("12", "14"))
-    with pytest.raises(EcgbenchError, match=r"sample 4 is proven at eps 0\.2 and was made adversarial"):
-        beside(attacked(), [wrong])
-    assert contradictions(tmp_path, [attacked()]) == []
-    publish_certificate(wrong[0], pack_certified(wrong[1]), tmp_path)
-    (fault,) = contradictions(tmp_path, [attacked()])
-    assert fault.startswith(attacked().path.as_posix()) and "sample 4 is proven" in fault
-    (path,) = tmp_path.rglob("*.npz")
-    path.write_bytes(b"")
-    (fault,) = contradictions(tmp_path, [attacked()])
-    assert "other proofs" in fault
+@pytest.mark.parametrize("facts", [{"weights": "v"}, {"dataset": "others"}, {"statistical": True}])
+def test_a_certificate_of_another_victim_or_of_votes_does_not_fit(facts: dict[str, object]) -> None:
+    assert beside(attacked(), certificate(proves("0", "0"), **facts)) == []
+    assert Bounds((certificate(proves("0", "0"), **facts),)).contradiction(attacked()) is None
+
+
+def test_a_part_of_the_samples_bounds_no_figure_but_still_cannot_be_broken() -> None:
+    part = certificate(proves("6789", "69", ids=range(5, 15)))
+    assert beside(attacked(), part) == [] and Bounds((part,)).contradiction(attacked()) is None
+    whole = certificate(proves("12", "1"))
+    assert beside(attacked(), part, whole) == [(0.1, 0.6, 0.8, 2), (0.2, 0.3, 0.6, 3)]
+    wrong = Bounds((certificate(proves("5", "5", ids=range(5, 15)), key="k" * 64),))
+    assert wrong.contradiction(attacked()) == (
+        f"sample 5 is proven at eps 0.2 by crown ({'k' * 12}) and was made adversarial there (1 in all): the "
+        "certificate or the host is at fault; please report this."
+    )
+
+
+def test_what_an_attack_breaks_at_a_smaller_eps_or_is_wrong_when_clean_contradicts_too() -> None:
+    wrong = Bounds((certificate(proves("13", eps=(0.4,))),))
+    assert "sample 3 is proven at eps 0.1" in str(wrong.contradiction(attacked()))
+    with pytest.raises(EcgbenchError, match="sample 3 is proven"):
+        beside(attacked(), *wrong.certificates)
+    other = row(made_up(["", ""], clean="1"))
+    assert "sample 1 is proven" in str(wrong.contradiction(other))
+
+
+def test_labels_must_be_the_same() -> None:
+    proofs = proves("1", "1")
+    other = Bounds((certificate(replace(proofs, y=1 - proofs.y, clean=1 - proofs.y)),))
+    assert "sample 0 has another label" in str(other.contradiction(attacked()))
+
+
+def test_a_row_that_contradicts_a_proof_has_failed_and_has_no_figures() -> None:
+    one, wrong = attacked(), Bounds((certificate(proves("124", "14")),))
+    assert Bounds((certificate(proves("12", "1")),)).judged(one) is one
+    failed = wrong.judged(one)
+    assert failed.record.status == "failed" and "sample 4 is proven at eps 0.2" in str(failed.record.error)
+    assert failed.outcomes is None and not failed.record.scores and failed.record.provenance is None
+    assert failed.record.key == one.record.key and wrong.judged(failed) is failed
