@@ -360,7 +360,7 @@ def test_evaluate_refuses_in_one_sentence(given: dict[str, Any], reason: str) ->
 
 def test_evaluate_takes_one_eps_and_a_protocol_by_name() -> None:
     module = Sequential(Flatten(), Layer(8, 3))
-    one = package.evaluate(module, X, Y, eps=0.1, protocol="standard[success=last]", seed=np.int64(2), headline="1/10")
+    one = package.evaluate(module, X, Y, eps=0.1, protocol="standard[success=last]", seed=np.int64(2), headline="1/10")  # type: ignore[arg-type]
     other = package.evaluate(module, X, Y, eps=["0.1"], protocol=Protocol(success="last"), seed=2)
     assert (
         msgspec.structs.replace(one, cost=other.cost) == other

@@ -28,10 +28,11 @@ from ecgbench.results.record import Record, read_record
 
 GENERATOR = torch.Generator().manual_seed(5)
 X = torch.rand(48, 1, 6, generator=GENERATOR)
-NET = Sequential(Flatten(), Linear(6, 3))
+LAYER = Linear(6, 3)
+NET = Sequential(Flatten(), LAYER)
 with torch.no_grad():
-    NET[1].weight.copy_(torch.eye(3, 6) * 2)
-    NET[1].bias.zero_()
+    LAYER.weight.copy_(torch.eye(3, 6) * 2)
+    LAYER.bias.zero_()
 Y = NET(X).argmax(1)
 FAST: dict[str, Any] = {"eps": [0.1], "bounds": (0, 1), "attack": "pgd[steps=10,rel_step=0.25,loss=margin]"}
 
@@ -236,7 +237,7 @@ def test_a_gradient_that_is_not_finite_is_flagged_and_the_attack_goes_on(threat:
 
     class Net(Module):
         def forward(self, x: Tensor) -> Tensor:
-            return NET(x) + Rough.apply(x[:, 0, 5:])
+            return NET(x) + Rough.apply(x[:, 0, 5:])  # type: ignore[no-untyped-call]
 
     record = package.evaluate(Net(), X, Y, **FAST, threat=threat)
     assert "GRAD" in record.flags and record.scores[1].acc < 1
@@ -319,6 +320,9 @@ def test_run_works_under_another_default_type_and_without_gradients(tmp_path: An
 class Careless(Module):
     """Everything that a forward may do to a module."""
 
+    count: Tensor
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.net = Sequential(Flatten(), BatchNorm1d(6), Dropout(0.5), ReLU(), Linear(6, 3))
@@ -353,7 +357,7 @@ def test_nothing_of_a_careless_model_is_changed() -> None:
     assert (model.calls, model.seen, model.at) == (0, [1], {"step": 0})
     assert [part.training for part in model.net] == [True, False, True, True, True]
     assert [w.requires_grad for w in model.net[4].parameters()] == [True, False]
-    assert model.net[4].weight.grad.eq(1).all() and len(model._forward_hooks) == 1  # type: ignore[union-attr]
+    assert model.net[4].weight.grad.eq(1).all() and len(model._forward_hooks) == 1
     assert random.getstate() == states[2] and np.array_equal(np.random.get_state()[1], states[1])  # type: ignore[index]
     loss.backward()  # the graph of the caller still holds
     hook.remove()
@@ -543,9 +547,15 @@ def test_a_record_prints_as_a_verdict() -> None:
     names = np.array(["N", "S", "V"])
     grid = [round(0.01 * step, 2) for step in range(1, 30)]
     record = package.evaluate(
-        Sequential(NET, nn.Softmax(1)), X, Y, eps=grid, headline=0.1, attack="pgd[steps=1]", classes=names,
+        Sequential(NET, nn.Softmax(1)),
+        X,
+        Y,
+        eps=grid,
+        headline=0.1,
+        attack="pgd[steps=1]",
+        classes=names,  # type: ignore[arg-type] # an array is read as well
         group=np.arange(48) // 4,
-    )  # fmt: skip
+    )
     text = str(record)
     assert len(text.splitlines()) < 25 and max(map(len, text.splitlines())) <= 160
     score = record.score(0.1)

@@ -67,7 +67,8 @@ class LargestSlice(Module):
 
 def knee_task(side: int = 16, exams: int = 24) -> Task:
     """Exams of 1 to 3 slices of noise, with a bright spot in one of them where the label is 1; padded to 3."""
-    return Task("volumes", ("no", "yes"), *(_knees(side, exams, seed) for seed in range(3)), bounds=(0.0, 1.0))
+    train, val, test = (_knees(side, exams, seed) for seed in range(3))
+    return Task("volumes", ("no", "yes"), train, val, test, bounds=(0.0, 1.0))
 
 
 def decoded(task: Task) -> Task:

@@ -643,7 +643,7 @@ def test_a_parameter_that_a_plugin_got_since_counts_as_at_its_default(home: Home
     shutil.rmtree(tmp_path / "checkpoints")
     old = store.put("victims", {**identity, "defense": {**identity["defense"], "fields": older}}, files)
     runner = replace(home.bench(), checkpoints=store)
-    other = replace(CELL, defense=replace(CELL.defense, trains=False))
+    other = replace(CELL, defense=Logged(trains=False))
     assert [planned.work for planned in runner.plan([CELL, other])] == ["attack", "train"]
     record = runner.execute(CELL)
     assert record.provenance is not None and record.provenance.checkpoint == old

@@ -14,7 +14,9 @@ from ecgbench import api
 from ecgbench.core.errors import EcgbenchError, StoreError, UnknownNameError
 from ecgbench.core.fingerprint import digest
 from ecgbench.core.progress import Progress, Started
+from ecgbench.results.record import Provenance
 from ecgbench.runs import zoo
+from ecgbench.runs.suite import Grid, unfold
 from ecgbench.runs.zoo import CARD, STAGE, cards, load_victim
 from ecgbench.storage.store import Store
 
@@ -27,9 +29,15 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained victim, published."""
     home = tmp_path_factory.mktemp("home")
     runner = api.open_runner(data={}, store=home, device="cpu", plugins=(), tell=lambda _: None)
-    words = {"dataset": ("synthetic-beats[beats=200]",), "model": ("linear",), "defense": ("none[epochs=1]",)}
-    grid = api.Grid(**words, attack=("identity",), eps=(0.1,), seed=(3,))
-    record = runner.execute(api.unfold((grid,), runner.catalog)[0])
+    grid = Grid(
+        dataset=("synthetic-beats[beats=200]",),
+        model=("linear",),
+        defense=("none[epochs=1]",),
+        attack=("identity",),
+        eps=(0.1,),
+        seed=(3,),
+    )
+    record = runner.execute(unfold((grid,), runner.catalog)[0])
     runner.publish_victim(record, Store(home / "checkpoints"))
     return home / "checkpoints"
 
@@ -166,18 +174,29 @@ def test_a_victim_is_loaded_from_the_leaderboard_that_is_found(
 
 
 def test_run_uses_the_victims_of_the_leaderboard_it_is_given(elsewhere: Path, checkpoints: Path) -> None:
-    words = {"dataset": "synthetic-beats[beats=200]", "model": "linear", "defense": "none[epochs=1]"}
-    given = {**words, "attack": "identity", "eps": (0.1,), "seed": 3}
     told: list[Progress] = []
-    (record,) = ecgbench.run(**given, store=elsewhere / "one", leaderboard=checkpoints.parent, tell=told.append)
+
+    def run(store: Path, leaderboard: Path | None = None, seed: int = 3) -> Provenance:
+        (record,) = ecgbench.run(
+            dataset="synthetic-beats[beats=200]",
+            model="linear",
+            defense="none[epochs=1]",
+            attack="identity",
+            eps=(0.1,),
+            seed=seed,
+            store=store,
+            leaderboard=leaderboard,
+            tell=told.append,
+        )
+        assert record.provenance is not None
+        return record.provenance
+
     ((key, _),) = Store(checkpoints).identities(STAGE)
-    assert record.provenance is not None and record.provenance.checkpoint == key
+    assert run(elsewhere / "one", checkpoints.parent).checkpoint == key
     assert not [each for each in told if isinstance(each, Started)]
-    (trained,) = ecgbench.run(**given, store=elsewhere / "two", tell=told.append)
-    assert trained.provenance is not None and trained.provenance.checkpoint is None
+    assert run(elsewhere / "two").checkpoint is None
     (line,) = [each.text for each in told if isinstance(each, Started)]
     assert line == "training a victim: no published one like it is here (no leaderboard), see --leaderboard."
-    (other,) = ecgbench.run(**{**given, "seed": 4}, store=elsewhere, leaderboard=checkpoints.parent, tell=told.append)
-    assert other.provenance is not None and other.provenance.checkpoint is None
+    assert run(elsewhere, checkpoints.parent, seed=4).checkpoint is None
     last = [each.text for each in told if isinstance(each, Started)][-1]
     assert last == f"training a victim: no published one like it is in {checkpoints}, see --leaderboard."

@@ -171,12 +171,11 @@ class Bytes(Blobs):
 
     def load(self, root: DataRoot) -> Task:
         task = small_task()
-        parts = (
+        train, val, test = (
             in_bytes(part, lambda arrays: self.signals(arrays, (arrays[0].shape[1],), 2))
             for part in (task.train, task.val, task.test)
         )
-        names = ("train", "val", "test")
-        return replace(task, **dict(zip(names, parts, strict=True)), bounds=(0.0, 1.0))
+        return replace(task, train=train, val=val, test=test, bounds=(0.0, 1.0))
 
 
 class Cached(ByteSignals):

@@ -17,7 +17,7 @@ from tests.command_line import ecgbench, finished, spawn
 from tests.tuning.test_study import TUNE
 
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-INITDB = shutil.which("initdb") or (PROGRAMS and shutil.which("initdb", path=str(PROGRAMS)))
+INITDB = shutil.which("initdb") or (None if PROGRAMS is None else shutil.which("initdb", path=str(PROGRAMS)))
 SERVER = "postgres"
 
 
@@ -70,9 +70,9 @@ def test_two_processes_share_a_study_in_postgresql(url: str, tmp_path: Path) -> 
     import optuna
 
     options = ("--trials", "8", "--storage", url, "--study", "shared")
-    variables = {"TOYS": str(tmp_path / "toys"), "PAUSE": "0.2"}
-    other = spawn(tmp_path, *TUNE, *options, **variables)
-    mine = ecgbench(tmp_path, *TUNE, *options, **variables)
+    toys = str(tmp_path / "toys")
+    other = spawn(tmp_path, *TUNE, *options, TOYS=toys, PAUSE="0.2")
+    mine = ecgbench(tmp_path, *TUNE, *options, TOYS=toys, PAUSE="0.2")
     theirs = finished(other)
     assert mine.code == 0 and theirs.code == 0, (mine, theirs)
     begun = [line.split()[1] for line in (tmp_path / "toys").read_text().splitlines()]

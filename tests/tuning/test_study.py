@@ -56,8 +56,8 @@ def test_a_study_killed_at_its_eighth_trial_goes_on_at_the_eighth(tmp_path: Path
 
 
 def test_two_processes_share_a_study_and_never_run_the_same_trial(tmp_path: Path) -> None:
-    variables = {"TOYS": str(tmp_path / "toys"), "PAUSE": "0.3"}
-    workers = [spawn(tmp_path, *TUNE, "--trials", "10", **variables) for _ in range(2)]
+    toys = str(tmp_path / "toys")
+    workers = [spawn(tmp_path, *TUNE, "--trials", "10", TOYS=toys, PAUSE="0.3") for _ in range(2)]
     answers = [finished(worker) for worker in workers]
     assert [answer.code for answer in answers] == [0, 0], answers
     begun = asked(tmp_path)

@@ -73,7 +73,7 @@ def test_toward_each_class_it_finds_a_class_that_the_margin_leads_away_from() ->
     found = {}
     for rival in ("none", "each"):
         seen = trial_of(Victim(Written(valley).eval()), batch, Threat("linf"), 1.0)
-        APGD(steps=10, loss="margin", rival=rival, start="zero").perturb(seen, RNG)  # type: ignore[arg-type]
+        APGD(steps=10, loss="margin", rival=rival, start="zero").perturb(seen, RNG)
         found[rival] = int(seen.is_adversarial.sum())
     assert found == {"none": 0, "each": 20}
 

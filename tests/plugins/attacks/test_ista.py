@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 import torch
@@ -17,11 +18,18 @@ from ecgbench.core.trial import Trial, Watch
 from ecgbench.core.victim import Victim
 from ecgbench.testing.problem import linear_problem
 from ecgbench_plugins.attacks.ista import ISTA, Found, Moments, attacks
-from ecgbench_plugins.models.lstm import Recurrent
+from ecgbench_plugins.models.lstm import Network, Recurrent
 
 RNG = RandomStream(("attack", 0))
-EHR, AA = attacks()["ista-ehr"], attacks()["ista-aa"]
-assert isinstance(EHR, ISTA) and isinstance(AA, ISTA)
+
+
+def offered(name: str) -> ISTA:
+    attack = attacks()[name]
+    assert isinstance(attack, ISTA)
+    return attack
+
+
+EHR, AA = offered("ista-ehr"), offered("ista-aa")
 
 
 class Line(Module):
@@ -142,9 +150,11 @@ def test_a_sample_alone_and_among_others_gets_the_same() -> None:
 def lstm(stays: int = 8) -> tuple[Module, Samples]:
     """An untrained recurrent victim, whose own predictions are the labels."""
     x = torch.rand(stays, 48, 18, generator=torch.Generator().manual_seed(0))
-    task = Task("stays", ("lives", "dies"), *[Samples.of(x, torch.arange(stays) % 2)] * 3, bounds=(0.0, 1.0))
+    split = Samples.of(x, torch.arange(stays) % 2)
+    task = Task("stays", ("lives", "dies"), split, split, split, bounds=(0.0, 1.0))
     torch.manual_seed(0)
     module = Recurrent(hidden=8, dense=8).build(task).eval()
+    assert isinstance(module, Network)
     with torch.no_grad():
         module.head.bias.sub_(module(x).diff(dim=1).median() * torch.tensor([-0.5, 0.5]))
         return module, Samples.of(x, module(x).argmax(1))
@@ -238,7 +248,9 @@ def test_the_code_of_the_second_study_steps_by_the_mean_over_its_batch() -> None
 
 
 @pytest.mark.parametrize(("update", "optimizer"), [("adam", torch.optim.Adam), ("rmsprop", torch.optim.RMSprop)])
-def test_moments_are_those_of_torch(update: str, optimizer: type[torch.optim.Optimizer]) -> None:
+def test_moments_are_those_of_torch(
+    update: Literal["adam", "rmsprop"], optimizer: type[torch.optim.Adam | torch.optim.RMSprop]
+) -> None:
     gradients = torch.randn(5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
     parameter = torch.zeros(3, 4, 2, requires_grad=True)
     theirs = optimizer([parameter], lr=0.1)
@@ -252,13 +264,14 @@ def test_moments_are_those_of_torch(update: str, optimizer: type[torch.optim.Opt
 
 
 @pytest.mark.parametrize("penalty", ["frobenius", "column"])
-def test_penalties_have_the_gradients_of_their_norms(penalty: str) -> None:
+def test_penalties_have_the_gradients_of_their_norms(penalty: Literal["frobenius", "column"]) -> None:
     delta = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     norm = delta.flatten(1).norm(dim=1) if penalty == "frobenius" else torch.linalg.matrix_norm(delta, ord=1)
     (expected,) = torch.autograd.grad(norm.sum(), delta)
     attack = ISTA(scale="logits", penalty=penalty)
     torch.testing.assert_close(attack._penalty_gradient(delta.detach()), expected)
-    assert bool((attack._penalty_gradient(torch.zeros(3, 4, 2)) == 0).all())
+    flat = attack._penalty_gradient(torch.zeros(3, 4, 2))
+    assert isinstance(flat, Tensor) and bool((flat == 0).all())
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -67,7 +67,7 @@ def sweep(attack: Attack, victim: Victim, task: Task, eps: tuple[float, ...], no
 def test_a_larger_budget_finds_whatever_a_smaller_one_finds(norm: Norm) -> None:
     task, victim = random_mlp(100)
     eps = (0.02, 0.05) if norm == "linf" else (0.1, 0.2)
-    quick, standard = (sweep(Strict(budget), victim, task, eps, norm) for budget in ("quick", "standard"))  # type: ignore[arg-type]
+    quick, standard = (sweep(Strict(budget), victim, task, eps, norm) for budget in ("quick", "standard"))
     assert quick.adversarial.any() and not (quick.adversarial & ~standard.adversarial).any()
 
 
@@ -112,7 +112,7 @@ def test_a_staircase_is_climbed_in_a_larger_budget_whenever_it_is_in_a_smaller_o
     found = []
     for budget in ("quick", "standard"):
         seen = trial_of(Victim(Written(stairs).eval()), samples, Threat("linf"), 1.0)
-        Strict(budget).perturb(seen, RNG)  # type: ignore[arg-type]
+        Strict(budget).perturb(seen, RNG)
         found.append(seen.is_adversarial.clone())
     assert bool(found[0].any()) and not bool((found[0] & ~found[1]).any())
 
@@ -147,7 +147,7 @@ def test_what_falls_from_the_clean_sample_alone_falls() -> None:
     adversarial = []
     for start in ("random", "zero"):
         seen = trial_of(Victim(Written(trap).eval()), samples, Threat("linf"), 1.0)
-        PGD(loss="targeted-margin", start=start).perturb(seen, RNG)  # type: ignore[arg-type]
+        PGD(loss="targeted-margin", start=start).perturb(seen, RNG)
         adversarial.append(bool(seen.is_adversarial.all()))
     seen = trial_of(Victim(Written(trap).eval()), samples, Threat("linf"), 1.0)
     QUICK.perturb(seen, RNG)

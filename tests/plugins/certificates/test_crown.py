@@ -314,10 +314,11 @@ def test_what_cannot_be_read_is_refused_by_name(module: Module, reason: str) -> 
 
 
 def test_two_classes_of_one_logit_are_read_as_the_host_reads_them() -> None:
-    module = Sequential(nn.Flatten(), nn.Linear(32, 1)).requires_grad_(False).eval()
+    linear = nn.Linear(32, 1)
+    module = Sequential(nn.Flatten(), linear).requires_grad_(False).eval()
     batch = samples(0, n=20)
     batch = replace(batch, y=(module(batch.x).squeeze(1) > 0).long())
     goal = UNTARGETED.goal(batch.y, PAIR)
     proof = LinearBounds().prove(Victim(module, PAIR), batch, UNTARGETED.ball(batch, 0.01), goal, RNG)
-    exact = module(batch.x).abs().squeeze(1) - 0.01 * module[1].weight.abs().sum()
+    exact = module(batch.x).abs().squeeze(1) - 0.01 * linear.weight.abs().sum()
     torch.testing.assert_close(proof.least.float(), exact, atol=1e-5, rtol=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -390,7 +390,7 @@ def test_a_header_is_read_by_the_rules_of_its_format(case: str, training: Path) 
     assert row["fault"] == b"" and row["counts"][:400].tolist() == counts(7).tolist()
 
 
-LISTS = {
+LISTS: dict[str, Callable[[str], bytes]] = {
     "mark": lambda text: text.encode("utf-8-sig"),
     "mark of utf-16": lambda text: text.encode("utf-16"),
     "carriage returns": lambda text: text.replace("\n", "\r\n").encode(),

@@ -68,6 +68,7 @@ def test_a_volume_is_12_to_24_slices_of_64_by_64_in_8_bits_and_padding() -> None
     assert {array.dtype for array in arrays} == {np.dtype(np.uint8)} and not any(a.flags.writeable for a in arrays)
     assert {len(array) for array in arrays} == set(range(12, 25))
     one = task.test[:3]
+    assert one.lengths is not None
     assert torch.equal(one.mask.sum((1, 2, 3, 4)), one.lengths) and not one.x[~one.mask.expand_as(one.x)].any()
 
 
@@ -125,11 +126,10 @@ def test_knees_without_a_label_have_faint_lesions_too() -> None:
     assert set(counts) == {0, 1, 2, 3} and 1.2 < np.mean(counts) < 1.8
 
 
-@pytest.mark.parametrize("parameters", [{"exams": 39}, {"seed": -1}])
-def test_parameters_out_of_range_are_refused(parameters: dict[str, int]) -> None:
-    ((name, value),) = parameters.items()
+@pytest.mark.parametrize(("name", "value"), [("exams", 39), ("seed", -1)])
+def test_parameters_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(EcgbenchError, match=f"{name}={value} given; expected"):
-        SyntheticKnee(**parameters)
+        replace(SyntheticKnee(), **{name: value})
 
 
 def test_fgsm_on_a_linear_victim_is_the_closed_form_and_leaves_the_padding() -> None:

@@ -114,7 +114,8 @@ class Seen(Module):
 
 def whole_batches(**parts: Any) -> tuple[Seen, Retraining, Any, list[Any]]:
     """A module retrained for one epoch in one batch, its defense, the rows it was given, and what was told."""
-    defense, module, told = retraining(epochs=1, batch=10_000, balanced=False, **parts), Seen(), []
+    defense, module = retraining(epochs=1, batch=10_000, balanced=False, **parts), Seen()
+    told: list[Any] = []
     defense.fit(module, TASK, RNG, Checkpoint(told.append))
     return module, defense, composed(TASK.train, defense.per_class, RNG.fold_in("draw")), told
 
@@ -171,7 +172,8 @@ def test_the_study_is_a_selector_each_and_both_start_from_their_base() -> None:
     assert (once.per_class, once.epochs, once.lr, once.eps, once.examples) == (300, 75, 1e-4, 0.2, "once")
     assert (anew.epochs, anew.examples, anew.base) == (150, "each-epoch", Standard(epochs=2))
     assert once.threat == anew.threat == Threat("linf", source_classes=("A",), target="N")
-    assert once.attack == catalog.resolve("attack", "pgd-cinc-study") and anew.attack == replace(once.attack, steps=10)
+    assert once.attack == catalog.resolve("attack", "pgd-cinc-study")
+    assert anew.attack == catalog.resolve("attack", "pgd-cinc-study[steps=10]")
 
 
 def test_what_a_retraining_cannot_be_made_on_is_said_before_its_base_is_trained() -> None:

@@ -20,6 +20,7 @@ def test_a_convolution_is_conv1d_with_the_odd_remainder_of_the_padding_at_the_en
     same = layer(pad(x, ((kernel - 1) // 2, kernel // 2)))
     answer = convolved(layer, flat(x, len(x))).squeeze(2)
     torch.testing.assert_close(answer, same)
+    assert layer.bias is not None
     inputs = (x, layer.weight, layer.bias)
     for slope, expected in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y in (answer, same)), strict=True):
         torch.testing.assert_close(slope, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import pytest
@@ -16,8 +16,9 @@ from torch.nn import BatchNorm1d, Conv1d, Linear, Module
 from ecgbench.core.errors import EcgbenchError
 from ecgbench_plugins.models.keras_resnet34 import read_keras
 from ecgbench_plugins.models.resnet34 import Network, ResNet34
-from tests.plugins.models.test_resnet34 import X, network, task
+from tests.plugins.models.test_resnet34 import X, blocks, network, task
 
+Value = TypeVar("Value")
 Weights = dict[str, Tensor]
 Named = dict[str, Weights]
 
@@ -25,10 +26,12 @@ Named = dict[str, Weights]
 def made_in_turn(net: Network) -> list[tuple[str, Module]]:
     """Kind and layer in the order in which the published code makes them."""
     turns: list[tuple[str, Module]] = [("conv1d", net.stem), ("batch_normalization", net.norm)]
-    for number, block in enumerate(net.blocks):
+    for number, block in enumerate(blocks(net)):
         if number in (5, 9, 13):
+            assert block.shortcut is not None
             turns.append(("conv1d", block.shortcut))
         if number:
+            assert block.before is not None
             turns.append(("batch_normalization", block.before))
         turns += [("conv1d", block.first), ("batch_normalization", block.between), ("conv1d", block.second)]
     return [*turns, ("batch_normalization", net.last), ("dense", net.head)]
@@ -37,10 +40,12 @@ def made_in_turn(net: Network) -> list[tuple[str, Module]]:
 def keras_weights(layer: Module) -> Weights:
     match layer:
         case Conv1d():
+            assert layer.bias is not None
             return {"kernel": layer.weight.detach().permute(2, 1, 0), "bias": layer.bias.detach()}
         case Linear():
             return {"kernel": layer.weight.detach().T, "bias": layer.bias.detach()}
         case BatchNorm1d():
+            assert layer.running_mean is not None and layer.running_var is not None
             moving = {"moving_mean": layer.running_mean, "moving_variance": layer.running_var}
             return {"gamma": layer.weight.detach(), "beta": layer.bias.detach(), **moving}
     raise TypeError(layer)
@@ -98,8 +103,8 @@ def test_a_network_of_the_size_in_the_file_is_built(tmp_path: Path) -> None:
     assert torch.equal(back(x), net(x))
 
 
-def without(layers: Named, name: str) -> Named:
-    return {each: weights for each, weights in layers.items() if each != name}
+def without(layers: dict[str, Value], name: str) -> dict[str, Value]:
+    return {each: value for each, value in layers.items() if each != name}
 
 
 SPOILT: dict[str, tuple[Callable[[Named], Any], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from ecgbench.core.precision import GRADIENTS, LOGITS, errors, in_bf16, reduced,
 from ecgbench.core.progress import Checkpoint
 from ecgbench.core.random import RandomStream
 from ecgbench.core.training import recalibrate_batchnorm
-from ecgbench_plugins.models.resnet34 import TRUNCATED, Network, ResNet34, dropped
+from ecgbench_plugins.models.resnet34 import TRUNCATED, Block, Network, ResNet34, dropped
 
 SMALL = ResNet34(width=2)
 TIME = 515  # 515 -> 257 -> 128 ...: two poolings drop a sample
@@ -36,8 +37,10 @@ def network(model: ResNet34 = SMALL, time: int = TIME, leads: int = 1) -> Networ
         module = model.build(task(leads, time))
         for layer in module.modules():
             if isinstance(layer, Conv1d):
+                assert layer.bias is not None
                 layer.bias.data.normal_(0, 0.1)
             if isinstance(layer, BatchNorm1d):
+                assert layer.running_mean is not None and layer.running_var is not None
                 layer.weight.data.uniform_(0.5, 1.5)
                 layer.bias.data.normal_(0, 0.1)
                 layer.running_mean.normal_(0, 0.1)
@@ -46,17 +49,29 @@ def network(model: ResNet34 = SMALL, time: int = TIME, leads: int = 1) -> Networ
     return module.eval()
 
 
+def built(model: ResNet34, task: Task) -> Network:
+    module = model.build(task)
+    assert isinstance(module, Network)
+    return module
+
+
+def blocks(net: Network) -> list[Block]:
+    return [block for block in net.blocks if isinstance(block, Block)]
+
+
 def plain(net: Network, x: Tensor) -> Tensor:
     """The published network without dropout, layer by layer, from the same weights."""
 
-    def same(layer: Module, signal: Tensor) -> Tensor:
+    def same(layer: Module | None, signal: Tensor) -> Tensor:
+        assert layer is not None
         return layer(pad(signal, (7, 8)))
 
     signal = relu(net.norm(same(net.stem, x)))
-    for number, block in enumerate(net.blocks):
-        main = same(block.first, relu(block.before(signal)) if number else signal)
+    for number, block in enumerate(blocks(net)):
+        main = same(block.first, relu(block.before(signal)) if block.before is not None else signal)
         main = same(block.second, relu(block.between(main)))
         if number in (5, 9, 13):
+            assert block.shortcut is not None
             signal = block.shortcut(signal)
         if number in (0, 2, 4, 6, 8, 10, 12, 14):
             main, signal = max_pool1d(main, 2), max_pool1d(signal, 2)
@@ -103,8 +118,8 @@ def test_the_default_holds_841380_trainable_values_of_which_8964_are_in_the_head
 def test_channels_and_length_after_each_block_are_the_published_ones() -> None:
     trace: list[tuple[int, int]] = []
     with torch.device("meta"):
-        net = ResNet34().build(task(1, 9000)).eval()
-        for block in net.blocks:
+        net = built(ResNet34(), task(1, 9000)).eval()
+        for block in blocks(net):
             block.register_forward_hook(lambda _, __, signal: trace.append((signal.shape[1], signal.shape[3])))
         net(torch.empty(1, 1, 9000))
     lengths = [4500, 4500, 2250, 2250, 1125, 1125, 562, 562, 281, 281, 140, 140, 70, 70, 35, 35]
@@ -159,6 +174,7 @@ def test_no_row_is_no_answer() -> None:
 
 def test_running_statistics_move_by_a_hundredth_and_epsilon_is_a_thousandth() -> None:
     net = network(ResNet34(width=2))
+    assert net.norm.running_mean is not None
     before = net.norm.running_mean.clone()
     entering = net.stem(pad(X, (7, 8))).detach()
     net.train()(X)
@@ -210,20 +226,22 @@ def test_a_module_drops_while_it_trains_and_only_then() -> None:
 
 def test_convolutions_begin_from_a_cut_normal_of_variance_two_over_fan_in() -> None:
     torch.manual_seed(0)
-    net = ResNet34().build(task(1, 512))
-    for block in net.blocks:
+    net = built(ResNet34(), task(1, 512))
+    for block in blocks(net):
         weight = block.second.weight.detach()
         spread = sqrt(2 / (16 * weight.shape[1]))
         assert float(weight.var()) == pytest.approx(spread**2, rel=0.05)
         assert abs(float(weight.mean())) < 4 * spread / sqrt(weight.numel())
         assert 1.95 < float(weight.abs().max()) / (spread / TRUNCATED) <= 2
-        assert not block.second.bias.any()
+        assert block.second.bias is not None and not block.second.bias.any()
 
 
 def test_shortcuts_and_head_begin_uniform_after_glorot() -> None:
     torch.manual_seed(0)
-    net = ResNet34().build(task(1, 9000))
-    for weight in (net.blocks[13].shortcut.weight.detach(), net.head.weight.detach()):
+    net = built(ResNet34(), task(1, 9000))
+    shortcut = blocks(net)[13].shortcut
+    assert shortcut is not None
+    for weight in (shortcut.weight.detach(), net.head.weight.detach()):
         limit = sqrt(6 / (weight.shape[0] + weight.shape[1]))
         assert 0.99 * limit < float(weight.abs().max()) <= limit
         assert float(weight.var()) == pytest.approx(limit**2 / 3, rel=0.1)
@@ -247,10 +265,10 @@ def test_the_shortest_signal_read_has_256_samples() -> None:
     assert network(time=256)(X[..., :256]).shape == (19, 4)
 
 
-@pytest.mark.parametrize("fields", [{"width": 0}, {"dropout": -0.1}, {"dropout": 1.0}, {"dropout": 0.999}])
-def test_a_field_out_of_range_is_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(fields))}={next(iter(fields.values()))}"):
-        ResNet34(**fields)
+@pytest.mark.parametrize(("field", "value"), [("width", 0), ("dropout", -0.1), ("dropout", 1.0), ("dropout", 0.999)])
+def test_a_field_out_of_range_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{field}={value}"):
+        ResNet34(**{field: value})
 
 
 def rows(n: int = 19) -> Samples:
@@ -287,7 +305,8 @@ def test_bf16_convolves_in_bfloat16_inside_a_training_and_answers_in_float32_out
     assert kinds == [torch.bfloat16, torch.float32] * 2
     with reduced(net):
         net.train()(X).square().sum().backward()
-    assert all(each.dtype == torch.float32 and each.grad.dtype == torch.float32 for each in net.parameters())
+    assert {each.dtype for each in net.parameters()} == {torch.float32}
+    assert {None if each.grad is None else each.grad.dtype for each in net.parameters()} == {torch.float32}
 
 
 def test_the_default_takes_what_suits_the_machine() -> None:
