@@ -10,15 +10,15 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-MAY_SKIP = ("real", "postgresql")
-"""Marks of tests that need recordings or a database server, which not everyone has; all else is installed."""
+MAY_SKIP = ("real", "postgresql", "browser")
+"""Marks of tests that need recordings, a database server or a browser; all else is installed everywhere."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skipped test that needs no recordings and no server has failed."""
+    """A skipped test that needs none of these has failed."""
     report = yield
     return report if any(map(item.get_closest_marker, MAY_SKIP)) else unskipped(report)
 

@@ -13,7 +13,7 @@ folder = click.option(
 
 @click.group()
 def board() -> None:
-    """Build the Markdown leaderboard from published records, or check that it is not stale."""
+    """Build the leaderboard from published records, as Markdown or a web site, or check that it is not stale."""
 
 
 @board.command()
@@ -39,3 +39,13 @@ def check(leaderboard: str) -> int:
         since, rows = older(Path(leaderboard))
         click.echo(f"the board is what its records say; {since} of {rows} rows are of older code.")
     return 1 if faults else 0
+
+
+@board.command()
+@click.argument("target", metavar="DIR", type=click.Path(file_okay=False))
+@folder
+def site(target: str, leaderboard: str) -> None:
+    """Write the leaderboard as a web site into DIR; it works offline, from a disk or any server."""
+    from ecgbench.leaderboard.site import write_site
+
+    click.echo(write_site(Path(leaderboard), Path(target)))

@@ -47,10 +47,14 @@ def pages(
     rows = list(published)
     records, told = [row.record for row in rows], list(studies)
     names = Names.of(titles, sections(rows, bounds))
-    made = [front(names, records, told)]
-    if records:
-        made += [flags_page(), *dataset_pages(names), *victim_pages(names), *study_pages(told, records)]
-    return made
+    return [front(names, records, told), *pages_behind(names, records, told)]
+
+
+def pages_behind(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> list[Page]:
+    """All pages but the first; none where there is no record."""
+    if not records:
+        return []
+    return [flags_page(), *dataset_pages(names), *victim_pages(names), *study_pages(studies, records)]
 
 
 def write(leaderboard: Path) -> Path:

@@ -18,7 +18,7 @@ README = "README.md"
 FLAGS_PAGE = f"{PAGES}/flags.md"
 OLDER = "older code"
 """The mark of a row that the present code has not made."""
-_READING = """\
+READING = """\
 How to read it: robust accuracy at the headline eps in the worst case over all attacks that ran, an upper bound that \
 a stronger attack may lower; brackets hold 95 % intervals over patients (the widest of several seeds); rank with its \
 interval, 95 % for all victims of a table together; ≈ marks a victim that is not distinguishable from the next."""
@@ -51,10 +51,10 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
     found = answers(names)
     for answer in found:
         yield from _answer(answer, names, found)
-    yield Paragraph(_READING)
+    yield Paragraph(READING)
     if any(one.victim.sides for answer in found for one in answer.placed):
         yield Paragraph(BOTH_SIDES)
-    yield Bullets(tuple(_more(names, records, studies)))
+    yield Bullets(tuple(more(names, records, studies)))
 
 
 def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[Block]:
@@ -65,9 +65,9 @@ def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[B
     if answer.placed:
         yield _table(answer)
     left = len(answer.placed) - LONGEST
-    more = f"{counted(left, 'more victim')}, " if left > 0 else ""
+    others = f"{counted(left, 'more victim')}, " if left > 0 else ""
     yield Paragraph(
-        (names.section(section), ": ", more, Link("all attacks and threats", dataset_page(section.dataset)))
+        (names.section(section), ": ", others, Link("all attacks and threats", dataset_page(section.dataset)))
     )
 
 
@@ -88,30 +88,32 @@ def _placed(one: Placed, answer: Answer) -> tuple[Text, ...]:
     victim, deciding = one.victim, one.victim.deciding
     said = (Strong(figure(None if deciding is None else deciding.mean)), f" {span(victim.interval)}")
     return (
-        _rank(one),
+        rank_words(one),
         Link(one.name, victim_page(answer.section.dataset, who(victim))),
         mean(victim.clean),
         said,
         str(victim.seeds),
-        _ahead(one) if not victim.flags else (Link(", ".join(victim.flags), FLAGS_PAGE)),
+        ahead_words(one) if not victim.flags else (Link(", ".join(victim.flags), FLAGS_PAGE)),
     )
 
 
-def _rank(one: Placed) -> str:
+def rank_words(one: Placed) -> str:
+    """A rank, and its interval where it has any width."""
     if one.certainty is None:
         return str(one.victim.rank)
     low, high = one.certainty.rank
     return f"{one.victim.rank} ({low}–{high})" if low != high else f"{one.victim.rank}"
 
 
-def _ahead(one: Placed) -> str:
+def ahead_words(one: Placed) -> str:
+    """How far a victim is ahead of the next, and a mark where the two are not distinguishable."""
     ahead = None if one.certainty is None else one.certainty.ahead
     if ahead is None:
         return MISSING
     return f"{signed(ahead.value)} {span(ahead.interval)}{'' if ahead.distinguishable else ' ≈'}"
 
 
-def _more(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Text]:
+def more(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Text]:
     """The pages behind this one."""
     for dataset, name in sorted(names.datasets.items(), key=lambda item: item[1]):
         rows = sum(len(part.rows) for part in names.of_dataset(dataset))
