@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ecgbench.evaluation.perturbations import Perturbations
-    from ecgbench.figures.values import Figure
     from ecgbench.results.record import Record
     from ecgbench.runs.runner import Runner
     from ecgbench.susceptibility import Agreement, Direction, Report
@@ -44,8 +43,9 @@ def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool,
             click.echo(fold(f"  {found.words}: {_said(found.agreement)}"))
     if figures is not None:
         from ecgbench.leaderboard.figures import draw_all
+        from ecgbench.susceptibility.figures import report_figures
 
-        draw_all(Path(figures), {name: figure for report in made for name, figure in _figures(report)})
+        draw_all(Path(figures), {name: figure for report in made for name, figure in report_figures(report)})
 
 
 def _report(runner: Runner, name: str, draws: int) -> Report:
@@ -75,21 +75,14 @@ def _record(runner: Runner, name: str) -> Record:
 def _saved(runner: Runner, record: Record) -> Perturbations:
     """Of all that were saved of this row those of most samples."""
     from ecgbench.core.errors import EcgbenchError
-    from ecgbench.evaluation.perturbations import Perturbations
-    from ecgbench.storage.arrays import unpack_arrays
+    from ecgbench.runs.saved import saved_perturbations
 
-    outcomes = None if record.provenance is None else record.provenance.outcomes
-    saved = [
-        (int(made_of["n"]), key)
-        for key, made_of in runner.store.identities("perturbations")
-        if (made_of.get("outcomes"), made_of.get("headline")) == (outcomes, repr(record.headline))
-    ]
-    files = runner.store.get("perturbations", max(saved)[1]) if saved else None
-    if files is None:
+    kept = saved_perturbations(runner.store, record)
+    if kept is None:
         raise EcgbenchError(
             f"no perturbations of record {record.key[:12]} are kept here; run its cell with --save-perturbations 1000."
         )
-    return Perturbations.from_arrays(unpack_arrays(files["perturbations.npz"]))
+    return kept
 
 
 def _measurements(runner: Runner, record: Record) -> tuple[str, ...]:
@@ -145,14 +138,3 @@ def _summary(direction: Direction) -> str:
 def _said(found: Agreement) -> str:
     low, high = found.interval
     return f"{found.correlation:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _figures(report: Report) -> Iterator[tuple[str, Figure]]:
-    from ecgbench.figures import Heatmaps, file_name
-
-    for direction in report.directions:
-        if direction.maps is not None:
-            panels = [(name, tuple(map(tuple, each.T.tolist()))) for name, each in direction.maps.named()]
-            title = f"{direction.name}: {len(direction.delta)} perturbations\n{report.row}, eps {report.eps:g}"
-            figure = Heatmaps(title, "hour", report.measurements, tuple(panels))
-            yield file_name("susceptibility", direction.name, report.row, f"{report.eps:g}"), figure

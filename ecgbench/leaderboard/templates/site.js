@@ -199,8 +199,9 @@ function allRows() {
   };
 
   function sort(column, descending) {
+    const moved = column > 0 || order.column > 0;
     order = { column, descending };
-    body.append(...(column === 0 ? rows : sorted(rows, cells(column).keys, descending)));
+    if (moved) body.append(...(column === 0 ? rows : sorted(rows, cells(column).keys, descending)));
     pointAt(table, column, descending);
   }
 
