@@ -30,6 +30,10 @@ from tests.made_up_rows import changed
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
+    from ecgbench.results.record import Record
+
+    Opener = Callable[..., Page]
+
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 MANY, LARGEST = 5000, 5_000_000
 KINDS = ("index.html", "rows.html", "compare.html", "pages/flags.html", "pages/beats.html", "ROW", "FAILED")
@@ -52,7 +56,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+def open_page(browser: Browser) -> Iterator[Opener]:
     """Opens a file; whatever goes wrong on the page, or is asked of the network, fails the test."""
     contexts, faults = [], []
 
@@ -97,7 +101,7 @@ def kind(leaderboard: Path, name: str) -> str:
     return name if status is None else f"rows/{id_of(rows_of(leaderboard, status=status)[0])}.html"
 
 
-def test_no_request_leaves_the_disk(open_page, site, leaderboard):
+def test_no_request_leaves_the_disk(open_page: Opener, site: Path, leaderboard: Path) -> None:
     """`open_page` fails for any; here every kind of page is opened, its data are loaded and its buttons pressed."""
     for name in KINDS:
         page = open_page(site / kind(leaderboard, name))
@@ -110,7 +114,7 @@ def test_no_request_leaves_the_disk(open_page, site, leaderboard):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_axe_finds_nothing_serious(open_page, site, leaderboard, scheme, width):
+def test_axe_finds_nothing_serious(open_page: Opener, site: Path, leaderboard: Path, scheme: str, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     one, other = rows_of(leaderboard, dataset="beats", status="ok")[:2]
@@ -132,12 +136,14 @@ def test_axe_finds_nothing_serious(open_page, site, leaderboard, scheme, width):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_nothing_but_tables_is_wider_than_a_narrow_window(open_page, site, leaderboard, name):
+def test_nothing_but_tables_is_wider_than_a_narrow_window(
+    open_page: Opener, site: Path, leaderboard: Path, name: str
+) -> None:
     page = open_page(site / kind(leaderboard, name), viewport={"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_sorting_gives_the_order_of_the_records(open_page, site, leaderboard):
+def test_sorting_gives_the_order_of_the_records(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / "rows.html")
     by_id = {id_of(row): row.record for row in read_results(leaderboard / "results")}
     before = shown(page)
@@ -167,7 +173,9 @@ def test_sorting_gives_the_order_of_the_records(open_page, site, leaderboard):
         ("marks", "failed", lambda record: record.status == "failed"),
     ],
 )
-def test_filters_leave_the_records_that_they_name(open_page, site, leaderboard, column, word, holds):
+def test_filters_leave_the_records_that_they_name(
+    open_page: Opener, site: Path, leaderboard: Path, column: str, word: str, holds: Callable[[Record], bool]
+) -> None:
     page = open_page(site / "rows.html")
     page.select_option(f"[data-filter={column}]", word)
     expected = {id_of(row) for row in read_results(leaderboard / "results") if holds(row.record)}
@@ -175,7 +183,7 @@ def test_filters_leave_the_records_that_they_name(open_page, site, leaderboard, 
     assert page.inner_text("#count").startswith(f"{len(expected)} of ")
 
 
-def test_filters_are_taken_together_and_with_words(open_page, site, leaderboard):
+def test_filters_are_taken_together_and_with_words(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / "rows.html")
     page.select_option("[data-filter=dataset]", "beats")
     page.fill("#find", "MADRY")
@@ -184,7 +192,7 @@ def test_filters_are_taken_together_and_with_words(open_page, site, leaderboard)
     assert len(shown(page)) == len(rows_of(leaderboard))
 
 
-def test_a_link_shows_what_was_seen(open_page, site, leaderboard):
+def test_a_link_shows_what_was_seen(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / "rows.html")
     page.select_option("[data-filter=dataset]", "beats")
     page.fill("#find", "m")
@@ -211,7 +219,7 @@ def test_a_link_shows_what_was_seen(open_page, site, leaderboard):
     assert [other_page.input_value("#a"), other_page.input_value("#b")] == [one, other]
 
 
-def test_a_link_with_words_that_nobody_knows_shows_everything(open_page, site, leaderboard):
+def test_a_link_with_words_that_nobody_knows_shows_everything(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / "rows.html", "#dataset=%3Cb%3E&sort=-nothing&pick=x&columns=victim&seed=9")
     assert len(shown(page)) == len(rows_of(leaderboard))
 
@@ -226,7 +234,9 @@ def compared(page: Page) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("dataset", ["beats", "weighted", "alone"])
-def test_two_rows_compare_as_on_the_command_line(open_page, site, leaderboard, tmp_path, dataset):
+def test_two_rows_compare_as_on_the_command_line(
+    open_page: Opener, site: Path, leaderboard: Path, tmp_path: Path, dataset: str
+) -> None:
     """To 12 digits as the library compares, and in the digits that the command prints."""
     one, other, *_ = [row for row in rows_of(leaderboard, dataset=dataset) if row.outcomes is not None]
     for a, b in ((one, other), (other, one)):
@@ -247,7 +257,7 @@ def test_two_rows_compare_as_on_the_command_line(open_page, site, leaderboard, t
         assert page.locator("#chart polyline").count() == 2
 
 
-def test_rows_on_other_samples_are_not_compared(open_page, site, leaderboard):
+def test_rows_on_other_samples_are_not_compared(open_page: Opener, site: Path, leaderboard: Path) -> None:
     one, other = (rows_of(leaderboard, dataset=name, status="ok")[0] for name in ("beats", "weighted"))
     page = open_page(site / "compare.html", f"#a={id_of(one)}&b={id_of(other)}")
     page.wait_for_function("document.getElementById('said').textContent.includes('same samples')")
@@ -257,7 +267,7 @@ def test_rows_on_other_samples_are_not_compared(open_page, site, leaderboard):
     assert set(offered) - {""} == same - {id_of(one)}
 
 
-def test_swapping_turns_the_difference(open_page, site, leaderboard):
+def test_swapping_turns_the_difference(open_page: Opener, site: Path, leaderboard: Path) -> None:
     one, other = rows_of(leaderboard, dataset="beats", status="ok")[:2]
     page = open_page(site / "compare.html", f"#a={id_of(one)}&b={id_of(other)}")
     before = [line["difference"] for line in compared(page)]
@@ -267,7 +277,7 @@ def test_swapping_turns_the_difference(open_page, site, leaderboard):
     assert [line["difference"] for line in compared(page)] == [-value for value in before]
 
 
-def test_downloads_hold_what_is_shown(open_page, site, tmp_path):
+def test_downloads_hold_what_is_shown(open_page: Opener, site: Path, tmp_path: Path) -> None:
     page = open_page(site / "rows.html", "#dataset=beats&sort=-robust")
     lines = shown(page)
     for button, name in (("#csv", "ecgbench.csv"), ("#json", "ecgbench.json")):
@@ -284,7 +294,7 @@ def test_downloads_hold_what_is_shown(open_page, site, tmp_path):
     assert table[0]["robust"] == figure(robust)
 
 
-def test_bibtex_and_links_can_be_copied(open_page, site, leaderboard):
+def test_bibtex_and_links_can_be_copied(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / kind(leaderboard, "ROW"))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.click("[data-copy=bibtex]")
@@ -292,7 +302,7 @@ def test_bibtex_and_links_can_be_copied(open_page, site, leaderboard):
     assert page.evaluate("navigator.clipboard.readText()") == page.text_content("#bibtex")
 
 
-def test_without_a_script_everything_but_tools_is_there(open_page, site, leaderboard):
+def test_without_a_script_everything_but_tools_is_there(open_page: Opener, site: Path, leaderboard: Path) -> None:
     page = open_page(site / "rows.html", java_script_enabled=False)
     assert page.locator("#rows tbody tr").count() == len(rows_of(leaderboard))
     assert page.get_by_text("Sorting, filters and comparison need JavaScript").is_visible()
@@ -307,7 +317,7 @@ def test_without_a_script_everything_but_tools_is_there(open_page, site, leaderb
     assert page.get_by_text("This page needs JavaScript").is_visible()
 
 
-def test_keys_alone_suffice(open_page, site):
+def test_keys_alone_suffice(open_page: Opener, site: Path) -> None:
     page = open_page(site / "rows.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -323,7 +333,7 @@ def test_keys_alone_suffice(open_page, site):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
 
 
-def test_dark_is_chosen_and_kept(open_page, site):
+def test_dark_is_chosen_and_kept(open_page: Opener, site: Path) -> None:
     page = open_page(site / "index.html", color_scheme="light")
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
@@ -336,7 +346,7 @@ def test_dark_is_chosen_and_kept(open_page, site):
     assert open_page(site / "index.html", color_scheme="dark").evaluate(paper) == dark
 
 
-def test_print_leaves_out_what_only_a_screen_can_use(open_page, site, leaderboard):
+def test_print_leaves_out_what_only_a_screen_can_use(open_page: Opener, site: Path, leaderboard: Path) -> None:
     for name in ("rows.html", kind(leaderboard, "ROW")):
         page = open_page(site / name, color_scheme="dark")
         page.emulate_media(media="print")
@@ -369,7 +379,7 @@ def many(count: int) -> tuple[Html, list[Entry]]:
     return Html({}), made
 
 
-def test_five_thousand_rows_stay_usable(open_page, tmp_path):
+def test_five_thousand_rows_stay_usable(open_page: Opener, tmp_path: Path) -> None:
     html, rows = many(MANY)
     for path, content in {**table_pages(html, rows), **assets()}.items():
         (tmp_path / path).write_bytes(content)

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ecgbench.cli.board import board
 from ecgbench.cli.options import grid_options
@@ -54,7 +56,7 @@ def pages(site: Path) -> dict[str, Reader]:
     return {path.relative_to(site).as_posix(): Reader(path.read_text()) for path in sorted(site.rglob("*.html"))}
 
 
-def told(path: Path) -> dict[str, object]:
+def told(path: Path) -> Any:
     """What a data script hands over."""
     return json.loads(re.fullmatch(r"ecgbench\.\w+\((.*)\);\n", path.read_text(), re.DOTALL)[1])
 
@@ -63,18 +65,18 @@ def id_of(row: Published) -> str:
     return row.record.key[:12]
 
 
-def bits(text: str, n: int) -> np.ndarray:
+def bits(text: str, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(b64decode(text), np.uint8))[:n].astype(bool)
 
 
-def test_the_same_results_make_the_same_bytes_wherever_they_lie(leaderboard, site, tmp_path):
+def test_the_same_results_make_the_same_bytes_wherever_they_lie(leaderboard: Path, site: Path, tmp_path: Path) -> None:
     shutil.copytree(leaderboard, tmp_path / "elsewhere")
     again = files(tmp_path / "elsewhere", {})
     assert {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()} == set(again)
     assert all((site / path).read_bytes() == content for path, content in again.items())
 
 
-def test_files_of_an_earlier_site_go_and_those_of_others_stay(leaderboard, tmp_path):
+def test_files_of_an_earlier_site_go_and_those_of_others_stay(leaderboard: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     write_site(leaderboard, site)
     (site / "rows" / "old.html").write_text("old")
@@ -84,27 +86,27 @@ def test_files_of_an_earlier_site_go_and_those_of_others_stay(leaderboard, tmp_p
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "site.js"])
-def test_a_folder_with_other_files_is_left_alone(leaderboard, tmp_path, name):
+def test_a_folder_with_other_files_is_left_alone(leaderboard: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(StoreError, match=r"holds other files; expected an empty folder"):
         write_site(leaderboard, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_file_in_place_of_the_folder_is_one_sentence(leaderboard, tmp_path):
+def test_a_file_in_place_of_the_folder_is_one_sentence(leaderboard: Path, tmp_path: Path) -> None:
     (tmp_path / "site").write_text("mine")
     with pytest.raises(StoreError, match=r"is no folder"):
         write_site(leaderboard, tmp_path / "site")
 
 
-def test_without_records_there_is_no_site(tmp_path):
+def test_without_records_there_is_no_site(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     with pytest.raises(StoreError, match="holds no record; expected one or more"):
         write_site(tmp_path, tmp_path / "site")
     assert not (tmp_path / "site").exists()
 
 
-def test_every_link_leads_to_a_file_of_the_site(site):
+def test_every_link_leads_to_a_file_of_the_site(site: Path) -> None:
     anchors = {path: {f.get("id") for _, f in page.elements} for path, page in pages(site).items()}
     for path, page in pages(site).items():
         for link in page.links():
@@ -119,7 +121,7 @@ def test_every_link_leads_to_a_file_of_the_site(site):
                 assert unquote(fragment) in anchors[name], (path, link)
 
 
-def test_names_of_strangers_are_text_everywhere(site):
+def test_names_of_strangers_are_text_everywhere(site: Path) -> None:
     """No element, attribute or script comes from a record, and what it says is shown as it stands."""
     shown = 0
     for path, page in pages(site).items():
@@ -131,12 +133,12 @@ def test_names_of_strangers_are_text_everywhere(site):
     assert shown >= 4
 
 
-def test_no_template_passes_text_through():
+def test_no_template_passes_text_through() -> None:
     templates = Path(__file__).parents[3] / "ecgbench" / "leaderboard" / "templates"
     assert not [path for path in templates.glob("*.html") if re.search(r"\bsafe\b|autoescape", path.read_text())]
 
 
-def test_the_table_has_a_line_for_each_record_with_its_figures(leaderboard, site):
+def test_the_table_has_a_line_for_each_record_with_its_figures(leaderboard: Path, site: Path) -> None:
     lines = re.findall(r'<tr id="(.+?)".*?\n', (site / "rows.html").read_text())
     rows = read_results(leaderboard / "results")
     assert sorted(lines) == sorted(map(id_of, rows))
@@ -149,7 +151,7 @@ def test_the_table_has_a_line_for_each_record_with_its_figures(leaderboard, site
         assert all(flag in line for flag in one.record.flags)
 
 
-def test_a_row_has_a_page_a_record_and_what_it_says_of_itself(leaderboard, site):
+def test_a_row_has_a_page_a_record_and_what_it_says_of_itself(leaderboard: Path, site: Path) -> None:
     for one in read_results(leaderboard / "results"):
         record = one.record
         page = Reader((site / "rows" / f"{id_of(one)}.html").read_text())
@@ -163,7 +165,7 @@ def test_a_row_has_a_page_a_record_and_what_it_says_of_itself(leaderboard, site)
         )
 
 
-def test_confusion_on_a_page_is_that_of_the_outcomes(leaderboard, site):
+def test_confusion_on_a_page_is_that_of_the_outcomes(leaderboard: Path, site: Path) -> None:
     one = next(row for row in read_results(leaderboard / "results") if row.record.dataset == "weighted")
     text = (site / "rows" / f"{id_of(one)}.html").read_text()
     shown = [float(share) for share in re.findall(r"--share:([\d.]+)", text)]
@@ -174,7 +176,7 @@ def test_confusion_on_a_page_is_that_of_the_outcomes(leaderboard, site):
     assert shown == pytest.approx(expected, abs=0.0051)
 
 
-def test_the_command_gives_the_cell_of_the_row(leaderboard, site):
+def test_the_command_gives_the_cell_of_the_row(leaderboard: Path, site: Path) -> None:
     """Read by the options of `ecgbench run`, a shell's quotes taken off."""
     import click
 
@@ -198,7 +200,7 @@ def test_the_command_gives_the_cell_of_the_row(leaderboard, site):
         assert asked.seed == (str(record.seed),)
 
 
-def test_bibtex_is_closed_whatever_a_name_holds(site, leaderboard):
+def test_bibtex_is_closed_whatever_a_name_holds(site: Path, leaderboard: Path) -> None:
     one = next(row for row in read_results(leaderboard / "results") if row.record.dataset == HOSTILE)
     text = "".join(Reader((site / "rows" / f"{id_of(one)}.html").read_text()).words)
     entry = text[text.index("@misc") : text.rindex("}") + 1]
@@ -206,7 +208,7 @@ def test_bibtex_is_closed_whatever_a_name_holds(site, leaderboard):
     assert bare.count("{") == bare.count("}") and r"\$\{7*7\}" in entry and "\\&" in entry
 
 
-def test_two_keys_that_begin_alike_are_refused(tmp_path):
+def test_two_keys_that_begin_alike_are_refused(tmp_path: Path) -> None:
     one, other = drawn(0, 3), drawn(1, 3, defense="madry")
     other = changed(other, key=one.record.key[:12] + other.record.key[12:])
     for row in (one, other):
@@ -215,7 +217,7 @@ def test_two_keys_that_begin_alike_are_refused(tmp_path):
         files(tmp_path, {})
 
 
-def test_downloads_say_what_the_records_say(leaderboard, site):
+def test_downloads_say_what_the_records_say(leaderboard: Path, site: Path) -> None:
     records = {row.record.key: row.record for row in read_results(leaderboard / "results")}
     long = list(csv.DictReader((site / "data" / "results.csv").read_text().splitlines()))
     assert len(long) == sum(max(len(record.scores), 1) for record in records.values())
@@ -229,7 +231,7 @@ def test_downloads_say_what_the_records_say(leaderboard, site):
     assert told(site / "data" / "results.js") == told_of
 
 
-def test_bits_are_who_is_right_and_rows_on_the_same_samples_are_told(leaderboard, site):
+def test_bits_are_who_is_right_and_rows_on_the_same_samples_are_told(leaderboard: Path, site: Path) -> None:
     names: dict[str, set[str]] = {}
     for one in read_results(leaderboard / "results"):
         if one.outcomes is None:
@@ -243,14 +245,14 @@ def test_bits_are_who_is_right_and_rows_on_the_same_samples_are_told(leaderboard
     assert len(names["beats"]) == 1 and len(set.union(*names.values())) == len(names)
 
 
-def test_draws_are_those_of_the_host(leaderboard, site):
+def test_draws_are_those_of_the_host(leaderboard: Path, site: Path) -> None:
     one = next(row for row in read_results(leaderboard / "results") if row.record.dataset == "weighted").outcomes
     drawn_of = told(site / "data" / "draws-5.js")
     times = np.frombuffer(b64decode(drawn_of["times"]), np.uint8).reshape(1000, 5)
     assert (times == Resamples.of(one, [one.weight], 1000, 0).times).all()
 
 
-def test_pairs_without_patients_are_compared_as_the_host_compares(leaderboard, site):
+def test_pairs_without_patients_are_compared_as_the_host_compares(leaderboard: Path, site: Path) -> None:
     rows = [row for row in read_results(leaderboard / "results") if row.record.dataset == "alone"]
     samples = told(site / "rows" / f"{id_of(rows[0])}.js")["samples"]
     found = told(site / "data" / f"pairs-{samples}.js")["pairs"]
@@ -263,14 +265,14 @@ def test_pairs_without_patients_are_compared_as_the_host_compares(leaderboard, s
                     assert (difference, tuple(interval), p) == (made.difference, made.interval, made.p_value)
 
 
-def test_too_many_rows_without_patients_are_not_paired(monkeypatch, leaderboard):
+def test_too_many_rows_without_patients_are_not_paired(monkeypatch: pytest.MonkeyPatch, leaderboard: Path) -> None:
     monkeypatch.setattr("ecgbench.leaderboard.site.paired.ROWS", 2)
     made = files(leaderboard, {})
     assert [len(json.loads(made[path][15:-3])["pairs"]) for path in made if "pairs" in path] == [0]
     assert sum(b'"paired":false,"unit":null' in content for path, content in made.items() if "samples" in path) == 1
 
 
-def test_curves_stand_where_the_scores_are_and_labels_do_not_meet():
+def test_curves_stand_where_the_scores_are_and_labels_do_not_meet() -> None:
     record = drawn(0, 3).record
     chart = curves(record.scores, record.headline)
     assert chart is not None
@@ -283,7 +285,7 @@ def test_curves_stand_where_the_scores_are_and_labels_do_not_meet():
     assert curves(record.scores[:1], record.headline) is None
 
 
-def test_the_command_line_writes_the_site_and_refuses_in_one_sentence(leaderboard, tmp_path):
+def test_the_command_line_writes_the_site_and_refuses_in_one_sentence(leaderboard: Path, tmp_path: Path) -> None:
     from tests.command_line import ecgbench
 
     made = ecgbench(tmp_path, "board", "site", str(tmp_path / "site"), "--leaderboard", str(leaderboard))
@@ -295,7 +297,7 @@ def test_the_command_line_writes_the_site_and_refuses_in_one_sentence(leaderboar
     assert "site" in board.commands
 
 
-def test_every_kind_of_row_is_among_those_tried():
+def test_every_kind_of_row_is_among_those_tried() -> None:
     records = [row.record for row in small_board()]
     assert {record.status for record in records} == {"ok", "failed"}
     assert {record.groups is None for record in records if record.scores} == {True, False}
