@@ -23,10 +23,10 @@ def row_figures(record: Record, task: Task, kept: Perturbations) -> dict[str, Fi
         row = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
         made = report(row, record.headline, kept, record.classes, task.features)
         found |= {f"{record.key[:12]}-{name}": figure for name, figure in report_figures(made)}
-    return found | of_perturbations(record, task, _some(kept))
+    return found | of_perturbations(record, task, chosen(kept))
 
 
-def _some(kept: Perturbations) -> Perturbations:
+def chosen(kept: Perturbations) -> Perturbations:
     """The samples that are shown, those that an attack made wrong first."""
     turns: dict[int, int] = {}
     places = []
@@ -34,5 +34,5 @@ def _some(kept: Perturbations) -> Perturbations:
         fell = bool(kept.attacked[at] != kept.y[at] and kept.clean[at] == kept.y[at])
         turns[label] = turns.get(label, 0) + 1
         places.append((not fell, turns[label], at))
-    chosen = sorted(at for *_, at in sorted(places)[:SHOWN])
-    return replace(kept, **{name: value[chosen] for name, value in kept.arrays().items()})
+    rows = sorted(at for *_, at in sorted(places)[:SHOWN])
+    return replace(kept, **{name: value[rows] for name, value in kept.arrays().items()})
