@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def _signals(leaderboard: Path, datasets: Collection[str], place: Place) -> dict
     for dataset in datasets:
         if dataset not in {record.dataset for record in records}:
             raise UnknownNameError("dataset", dataset, {record.dataset for record in records})
-    runner = place.runner()
+    runner = replace(place, leaderboard=None).runner()
     found = {}
     for record in records:
         kept = saved_perturbations(runner.store, record) if record.dataset in datasets else None

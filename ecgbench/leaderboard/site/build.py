@@ -45,9 +45,9 @@ def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) 
     earlier = [path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()]
     for path, content in made.items():
         _write(folder / path, content)
-    for path in earlier:
-        if path.relative_to(folder).as_posix() not in made:
-            path.unlink()
+    for old in earlier:
+        if old.relative_to(folder).as_posix() not in made:
+            old.unlink()
     return folder / INDEX
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ecgbench.core.data import Task
 from ecgbench.evaluation.perturbations import Perturbations
 from ecgbench.figures import Figure
@@ -35,4 +33,4 @@ def chosen(kept: Perturbations) -> Perturbations:
         turns[label] = turns.get(label, 0) + 1
         places.append((not fell, turns[label], at))
     rows = sorted(at for *_, at in sorted(places)[:SHOWN])
-    return replace(kept, **{name: value[rows] for name, value in kept.arrays().items()})
+    return Perturbations.from_arrays({name: value[rows] for name, value in kept.arrays().items()})
