@@ -11,6 +11,7 @@ from ecgbench.core.errors import StoreError, accessing
 from ecgbench.figures import Figure, draw, fault
 from ecgbench.leaderboard.answer import LONGEST, answers, caveats, verdict
 from ecgbench.leaderboard.board import STUDIES, pages_behind
+from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.figures import FIGURES, board_figures
 from ecgbench.leaderboard.front import FLAGS_PAGE, READING, ahead_words, more, rank_words
 from ecgbench.leaderboard.naming import Names, dataset_page, victim_page, who
@@ -22,7 +23,7 @@ from ecgbench.leaderboard.site.row_pages import row_facts
 from ecgbench.leaderboard.site.table import COLUMNS, lines
 from ecgbench.leaderboard.titles import read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS
-from ecgbench.results.certificates import read_certificates
+from ecgbench.results.bounds import Bounds
 from ecgbench.results.frame import frame
 from ecgbench.results.published import place, read_results
 from ecgbench.results.record import Record
@@ -53,17 +54,18 @@ def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) 
 
 def files(leaderboard: Path, signals: Signals) -> dict[str, bytes]:
     """Every file of the site by its path. Raises StoreError for damaged results, or where there are none."""
-    rows = read_results(leaderboard / RESULTS)
+    bounds = Bounds.read(leaderboard)
+    rows = [bounds.judged(row) for row in read_results(leaderboard / RESULTS)]
     if not rows:
         raise StoreError(f"{(leaderboard / RESULTS).as_posix()} holds no record; expected one or more to show.")
     studies, titles = read_studies(leaderboard / STUDIES), read_titles(leaderboard)
-    names, records = Names.of(titles, sections(rows)), [row.record for row in rows]
+    names, records = Names.of(titles, sections(rows, bounds)), [row.record for row in rows]
     every = entries(names)
     html = Html({f"{RESULTS}/{place(entry.record).as_posix()}": entry.id for entry in every})
     made = {**assets(), INDEX: html.render("index.html", INDEX, _front(names, records, studies))}
     made |= dict(html.page(page) for page in pages_behind(names, records, studies))
     made |= table_pages(html, every)
-    made |= _row_files(html, every, leaderboard, signals)
+    made |= _row_files(html, every, bounds, signals)
     made |= _downloads(every)
     for name, figure in board_figures(names, studies, records).items():
         made[f"{FIGURES}/{name}"] = _drawn(leaderboard / FIGURES / name, figure)
@@ -88,6 +90,10 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
         "rows": len(records),
         "answers": [(one, verdict(one), caveats(one, found)) for one in found],
         "longest": LONGEST,
+        "bracket": bracket,
+        "decided": decided,
+        "both_sides": BOTH_SIDES,
+        "proven": any(one.victim.sides for answer in found for one in answer.placed),
         "rank": rank_words,
         "ahead": ahead_words,
         "who": who,
@@ -99,15 +105,14 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
     }
 
 
-def _row_files(html: Html, every: Sequence[Entry], leaderboard: Path, signals: Signals) -> Iterator[tuple[str, bytes]]:
-    certificates = read_certificates(leaderboard)
+def _row_files(html: Html, every: Sequence[Entry], bounds: Bounds, signals: Signals) -> Iterator[tuple[str, bytes]]:
     for entry in every:
         own = signals.get(entry.record.key, {})
         for name, figure in own.items():
             yield f"signals/{name}", draw(figure).encode()
         path = f"rows/{entry.id}.html"
         shown = [(f"signals/{name}", figure.title) for name, figure in own.items()]
-        yield path, html.render("row.html", path, row_facts(entry, certificates) | {"signals": shown})
+        yield path, html.render("row.html", path, row_facts(entry, bounds) | {"signals": shown})
         yield f"rows/{entry.id}.json", entry.record.json() + b"\n"
 
 

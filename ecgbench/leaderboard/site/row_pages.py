@@ -15,7 +15,7 @@ from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.leaderboard.naming import dataset_page, victim_page
 from ecgbench.leaderboard.site.charts import curves
 from ecgbench.leaderboard.site.entries import Entry
-from ecgbench.results.bounds import Certificates, beside
+from ecgbench.results.bounds import Bounds
 
 CLASSES = 12
 """A matrix of more is not read at a glance."""
@@ -29,7 +29,7 @@ class Matrix:
     rows: tuple[tuple[float | None, ...], ...]
 
 
-def row_facts(entry: Entry, certificates: Certificates) -> dict[str, Any]:
+def row_facts(entry: Entry, bounds: Bounds) -> dict[str, Any]:
     """What the template of a row's page is filled with."""
     record = entry.record
     made = record.provenance
@@ -40,7 +40,7 @@ def row_facts(entry: Entry, certificates: Certificates) -> dict[str, Any]:
         "chart": curves(record.scores, record.headline),
         "matrices": _matrices(entry),
         "deciding": _deciding(entry),
-        "proofs": beside(entry.row, certificates),
+        "proofs": [] if entry.row.outcomes is None else bounds.beside(record, entry.row.outcomes),
         "identity": "" if made is None else msgspec.json.format(msgspec.json.encode(made.identity), indent=1).decode(),
         "dataset_page": dataset_page(record.dataset),
         "victim_page": victim_page(record.dataset, (record.model, record.defense)),
