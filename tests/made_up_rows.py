@@ -5,27 +5,34 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 import numpy as np
 
+from ecgbench.checks.chance import verdict
 from ecgbench.checks.cheap import Check
+from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.interfaces import Determinism
 from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import Curve, Score, summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
 from ecgbench.evaluation.uncertainty import Uncertainty
+from ecgbench.registry.catalog import Catalog, discover
+from ecgbench.registry.identity import identity
 from ecgbench.results.published import Published, place
 from ecgbench.results.record import Cost, Provenance, Record
+from ecgbench.results.words import KINDS
 from ecgbench.storage.arrays import pack
 from ecgbench.storage.store import key_of
 
 CLASSES = ("N", "V")
 DRAWS = 20
 CELL = ("dataset", "model", "defense", "attack", "threat", "protocol", "seed", "limit", "eps")
-UNRAISED = tuple(Check(code, False, 0.0, 0.005, "made up") for code in ("RANDOM", "NOISE", "LOSS", "STEP"))
+STANDARD = ("RANDOM", "DYNAMIC", "STATE", "PROB", "GRAD", "NOOP", "NOISE", "LOSS", "STEP")
+UNRAISED = tuple(Check(code, False, 0.0, 0.005, "made up") for code in STANDARD)
 
 
 def made_up(
@@ -37,9 +44,15 @@ def made_up(
     groups: int = 0,
     start: int = 0,
 ) -> Outcomes:
-    """n samples of classes 0, 1, 0, 1, ...; `wrong` holds, by eps, the positions that are wrong: ["03", "0345"]."""
+    """n samples of classes 0, 1, 0, 1, ...; `wrong` holds, by eps, the positions that are wrong: ["03", "0345"].
+
+    What is wrong when clean is not attacked; what is adversarial is attacked no more.
+    """
     y = np.arange(n) % 2
-    adversarial = np.array([[str(i) in row or str(i) in clean for i in range(n)] for row in wrong])
+    right = np.array([str(i) not in clean for i in range(n)])
+    adversarial = np.array([[str(i) in row for i in range(n)] for row in wrong]) & right
+    attacked = np.concatenate([right[None], right & ~adversarial[:-1]])
+    size = np.where(right, eps[0] / 2, 0).astype(np.float32)
     shape = (len(eps), n)
     return Outcomes(
         eps=np.array(eps, np.float64),
@@ -47,18 +60,18 @@ def made_up(
         y=y.astype(np.int16),
         group=np.arange(n) % groups if groups else np.full(n, -1),
         weight=np.ones(n, np.float32),
-        clean=np.where([str(i) in clean for i in range(n)], 1 - y, y).astype(np.int16),
-        predicted=np.where(adversarial, 1 - y, y).astype(np.int16),
+        clean=np.where(right, y, 1 - y).astype(np.int16),
+        predicted=np.where(right & ~adversarial, y, 1 - y).astype(np.int16),
         adversarial=adversarial,
-        size=np.full(shape, 0.05, np.float32),
-        l0=np.ones(shape, np.int32),
-        l1=np.full(shape, 0.05, np.float32),
+        size=np.broadcast_to(size, shape).copy(),
+        l0=np.broadcast_to(right.astype(np.int32), shape).copy(),
+        l1=np.broadcast_to(size, shape).copy(),
         distance=np.full(n, np.nan, np.float32),
         logits=np.zeros((1 + len(eps), n, 0), np.float16),
         threshold=np.zeros(0),
         by=np.zeros(shape, np.int8),
-        forwards=np.full(shape, 3, np.int32),
-        gradients=np.full(shape, 2, np.int32),
+        forwards=np.where(attacked, 3, 0).astype(np.int32),
+        gradients=np.where(attacked, 2, 0).astype(np.int32),
         components=np.array(["only"]),
     )
 
@@ -130,16 +143,21 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
     record = msgspec.structs.replace(FAILED, **facts)
     if outcomes is not None:
         record = msgspec.structs.replace(scored(outcomes, record), **facts)
+        if record.checks:
+            record = msgspec.structs.replace(record, checks=(*verdict(outcomes), *record.checks))
     if not record.key:
         record = msgspec.structs.replace(record, key=key_of({name: str(getattr(record, name)) for name in CELL}))
     return Published(record, outcomes, folder / place(record))
 
 
 def scored(outcomes: Outcomes, record: Record) -> Record:
-    """A record with what follows from its outcomes, and a provenance that names no plugin."""
+    """A record with what follows from its outcomes, and the provenance of a cell in its words."""
     summary = summarize(outcomes, SingleLabel(record.classes), skip_unpredicted=False, draws=DRAWS)
-    victim = {"made": "up", "seed": record.seed, "data": "data"}
-    identity = {"victim": victim, "weights": {"victim": "weights"}, "limit": record.limit}
+    made = {kind: meant(kind, getattr(record, kind)) for kind in KINDS}
+    victim = {kind: made[kind] for kind in ("dataset", "model", "defense")} | {"seed": record.seed, "data": "data"}
+    run = {kind: made[kind] for kind in ("attack", "threat", "protocol")}
+    run |= {"victim": victim, "weights": {"victim": "weights"}, "limit": record.limit}
+    run |= {"eps": [repr(eps) for eps in outcomes.eps.tolist()]}
     return msgspec.structs.replace(
         record,
         status="ok",
@@ -155,15 +173,29 @@ def scored(outcomes: Outcomes, record: Record) -> Record:
         cost=Cost(**spent(outcomes)),
         provenance=Provenance(
             victim=key_of(victim),
-            outcomes=key_of(identity),
+            outcomes=key_of(run),
             weights="weights",
             data="data",
             outcomes_digest=hashlib.sha256(pack(outcomes)).hexdigest(),
             versions={},
             plugins={},
-            identity=identity,
+            identity=run,
         ),
     )
+
+
+def meant(kind: str, words: str) -> Any:
+    """What words say was run; what nobody here knows is of another distribution."""
+    try:
+        return identity(catalog().resolve(kind, words))
+    except EcgbenchError:
+        return {"class": "elsewhere.Thing", "fields": {"words": words}}
+
+
+@cache
+def catalog() -> Catalog:
+    """All installed plugins."""
+    return discover()
 
 
 def changed(published: Published, **facts: Unpack[Facts]) -> Published:

@@ -17,6 +17,7 @@ from ecgbench.cli.names import info, list_
 from ecgbench.cli.results import results
 from ecgbench.cli.run import explain, plan, run
 from ecgbench.cli.study import study
+from ecgbench.cli.submit import submit
 from ecgbench.cli.susceptibility import susceptibility
 from ecgbench.cli.tune import tune
 from ecgbench.cli.union import union
@@ -35,7 +36,7 @@ def cli(debug: bool) -> None:
 
 for command in (
     *(run, plan, explain, list_, info, results, study, susceptibility, tune, union),
-    *(certify, board, data, fakes),
+    *(certify, board, submit, data, fakes),
 ):
     cli.add_command(command)
 

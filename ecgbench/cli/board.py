@@ -50,6 +50,16 @@ def check(leaderboard: str) -> int:
 
 
 @board.command()
+@runner_options
+def labels(place: Place) -> None:
+    """Write down what the datasets of all rows say of their samples, so that rows can be checked without recordings."""
+    from ecgbench.leaderboard.check_rows import write_labels_of
+
+    for path in write_labels_of(Path(place.leaderboard or "leaderboard"), place.runner()):
+        click.echo(path)
+
+
+@board.command()
 @click.argument("target", metavar="DIR", type=click.Path(file_okay=False))
 @click.option(
     "--signals",

@@ -81,12 +81,14 @@ def _judged(runner: Runner, record: Record, bounds: Bounds) -> Record:
 
 
 def _publish(runner: Runner, record: Record, folder: Path, victims: bool) -> None:
+    from ecgbench.leaderboard.check_rows import write_labels_for
     from ecgbench.results.published import publish
     from ecgbench.storage.store import Store
 
     if record.status == "skipped":
         return
     publish(record, runner.outcomes_of(record), folder)
+    write_labels_for(record, folder.parent, runner)
     if victims:
         runner.publish_victim(record, Store(folder.parent / "checkpoints"))
 

@@ -13,6 +13,8 @@ from ecgbench.core.errors import StoreError
 from ecgbench.core.fingerprint import digest
 from ecgbench.figures.values import Figure
 from ecgbench.leaderboard import figures as board_figures
+from ecgbench.leaderboard.badges import faults_of_badges, with_badges
+from ecgbench.leaderboard.check_rows import check_results
 from ecgbench.leaderboard.dataset_pages import dataset_pages
 from ecgbench.leaderboard.figures import FIGURES
 from ecgbench.leaderboard.front import README, flags_page, front
@@ -25,9 +27,9 @@ from ecgbench.leaderboard.titles import Titles, read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
 from ecgbench.results.bounds import Bounds
 from ecgbench.results.certificate_faults import certificate_faults
-from ecgbench.results.published import Published, find, read_published, read_results
+from ecgbench.results.published import Published, find, read_results
 from ecgbench.results.record import Record, read_record
-from ecgbench.results.verification import is_older, strays, verify
+from ecgbench.results.verification import is_older
 from ecgbench.runs.zoo import CHECKPOINTS, STAGE, cards, weights_by_card
 from ecgbench.storage.store import Store, key_of, write_file
 from ecgbench.studies.study import Study, read_studies
@@ -76,20 +78,16 @@ def write(leaderboard: Path) -> Path:
 
 def check(leaderboard: Path) -> list[str]:
     """Everything wrong with results, board and figures, a sentence each; a stale board's is followed by a diff."""
-    rows, faults = [], []
-    for path in find(_results(leaderboard)):
-        try:
-            rows.append(read_published(path))
-        except StoreError as fault:
-            faults.append(str(fault))
-    unreadable = bool(faults)
-    faults += [*verify(rows), *strays(_results(leaderboard)), *_of_victims(leaderboard / CHECKPOINTS.name, rows)]
+    _results(leaderboard)
+    read, faults = check_results(leaderboard)
+    rows = read.published
+    faults += [*faults_of_badges(rows, leaderboard), *of_victims(leaderboard / CHECKPOINTS.name, rows)]
     bounds, about = _of_certificates(leaderboard, rows)
     faults += about
-    if unreadable:
+    if read.faults:
         return faults
     try:
-        made, figures = _made(rows, leaderboard, bounds)
+        made, figures = _made(with_badges(rows, leaderboard), leaderboard, bounds)
         faults += board_figures.faults(leaderboard / FIGURES, figures)
         keys = {row.record.key[:12] for row in rows}
         for page in made:
@@ -99,6 +97,10 @@ def check(leaderboard: Path) -> list[str]:
         ]
     except StoreError as fault:
         return [*faults, str(fault)]
+    except Exception as fault:
+        if not faults:
+            raise
+        return [*faults, f"no page can be made of these results: {type(fault).__name__}; mend them first."]
 
 
 def older(leaderboard: Path) -> tuple[int, int]:
@@ -119,7 +121,7 @@ def _of_certificates(leaderboard: Path, rows: Iterable[Published]) -> tuple[Boun
     return bounds, faults + [f"{row.path.as_posix()}: {reason}" for row, reason in said if reason is not None]
 
 
-def _of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
+def of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
     """Published victims that are damaged or not what their card says, or not what a row was made with, or gone."""
     if not checkpoints.is_dir():
         return
@@ -152,7 +154,9 @@ def _victims(record: Record) -> Iterator[tuple[str, str | None]]:
 
 
 def _read(leaderboard: Path) -> list[Published]:
-    return read_results(_results(leaderboard)) if _results(leaderboard).is_dir() else []
+    if not _results(leaderboard).is_dir():
+        return []
+    return with_badges(read_results(_results(leaderboard)), leaderboard)
 
 
 def _made(published: Sequence[Published], leaderboard: Path, bounds: Bounds) -> tuple[list[Page], dict[str, Figure]]:

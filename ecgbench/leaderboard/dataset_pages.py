@@ -77,6 +77,7 @@ def _victim(one: RankedVictim, part: Section, names: Names) -> tuple[Text, ...]:
 def marks(one: RankedVictim, names: Names) -> Text:
     """What a reader must know of a victim, flags first."""
     facts = [*(["partial"] if one.limit is not None else []), *(["audited"] if one.audited else [])]
+    facts += one.badges
     facts += [f"failed: {names.attacks[attack]}" for attack in one.failed]
     flags = (Link(", ".join(one.flags), FLAGS_PAGE),) if one.flags else ()
     between = (", ",) if flags and facts else ()

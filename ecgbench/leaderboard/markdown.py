@@ -10,6 +10,9 @@ from urllib.parse import quote
 from ecgbench.leaderboard.page import Block, Bullets, Code, Heading, Inline, Link, Page, Paragraph, Strong, Text, parts
 from ecgbench.leaderboard.page import Table as PageTable
 
+ADDRESS = re.compile(r"(:)(//)|(www)(\.)|(@)(\w)", re.IGNORECASE)
+"""What makes a bare address a link on GitHub, as in https://, www. and name@host; a comment breaks it."""
+
 
 def markdown(page: Page) -> str:
     """The page's text; links are relative to the page."""
@@ -71,9 +74,10 @@ def _code(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in a cell or out of it, on one line."""
+    """Text that Markdown shows as it is, in a cell or out of it, on one line; no address in it becomes a link."""
     line = re.sub(r"([\\|`*])", r"\\\1", _printable(text)).replace("&", "&amp;").replace("<", "&lt;")
-    return line.replace("](", "]\\(")
+    line = line.replace("](", "]\\(").replace("]:", "]\\:")
+    return ADDRESS.sub(lambda found: "<!-- -->".join(part for part in found.groups() if part), line)
 
 
 def _printable(text: str) -> str:

@@ -20,6 +20,7 @@ from ecgbench.evaluation.uncertainty import Spread, over_seeds
 from ecgbench.results.published import Published
 from ecgbench.results.record import Record
 
+CLAIMED = "claimed"
 PLACE = 6  # terms of the order, all but the names: victims that agree in them share a rank
 Key = TypeVar("Key", bound=Hashable)
 _COLUMNS = ("predicted", "adversarial", "size", "l0", "l1", "by", "forwards", "gradients")
@@ -34,7 +35,8 @@ class RankedVictim:
     are such at the headline eps, to which `decided_by`, the attack with the lowest accuracy, belongs. `failed` are
     attacks that broke off, so nobody knows what they would have found. `audited`: one attack or more of each seed met
     the costly checks, too. `rank` is None for a victim that does not rank. `sides` holds, by eps, what is proven of the
-    same samples, where certificates asked for all of them.
+    same samples, where certificates asked for all of them. `badges` are those of rows of others: what is only claimed
+    does not count where anything else is known of the victim, and does not rank where nothing is.
     """
 
     model: str
@@ -54,6 +56,7 @@ class RankedVictim:
     audited: bool = False
     rank: int | None = None
     sides: Mapping[float, BothSides] = field(default_factory=dict)
+    badges: tuple[str, ...] = ()
 
     @property
     def deciding(self) -> Spread | None:
@@ -67,8 +70,9 @@ class RankedVictim:
 
     @property
     def ranks(self) -> bool:
-        """Whether the whole split met every attack that was tried, at the headline eps."""
-        return self.limit is None and self.deciding is not None and not self.failed
+        """Whether the whole split met every attack that was tried, at the headline eps, and somebody can tell."""
+        whole = self.limit is None and self.deciding is not None and not self.failed
+        return whole and CLAIMED not in self.badges
 
 
 def grouped(rows: Iterable[Published], key: Callable[[Record], Key]) -> dict[Key, list[Published]]:
@@ -87,11 +91,16 @@ def rank_victims(rows: Iterable[Published], headline: float) -> tuple[RankedVict
     equal flags share a rank.
     """
     victims = grouped(rows, lambda r: (r.model, r.defense, r.limit)).values()
-    ordered = sorted((_ranked_victim(victim, headline) for victim in victims), key=_order)
+    ordered = sorted((_ranked_victim(believed(victim), headline) for victim in victims), key=_order)
     ranks = [_order(ranked)[:PLACE] for ranked in ordered if ranked.ranks]
     return tuple(
         replace(ranked, rank=1 + ranks.index(_order(ranked)[:PLACE])) if ranked.ranks else ranked for ranked in ordered
     )
+
+
+def believed(rows: Sequence[Published]) -> list[Published]:
+    """The rows of one victim that count: what is only claimed does where there is nothing else."""
+    return [row for row in rows if row.badge != CLAIMED] or list(rows)
 
 
 def rounded(value: float) -> Decimal:
@@ -144,6 +153,7 @@ def at_headline(rows: Iterable[Published], victim: RankedVictim) -> list[Outcome
     """The worst case over the attacks on a victim of these rows at its headline eps, for each seed that counts."""
     scored = [row for row in rows if row.record.status == "ok"]
     own = grouped(scored, lambda r: (r.model, r.defense, r.limit))[victim.model, victim.defense, victim.limit]
+    own = believed(own)
     by_seed = grouped(own, lambda r: r.seed)
     runs = {s: [(row.record.attack, row.outcomes) for row in of if row.outcomes] for s, of in by_seed.items()}
     return [worst_case(runs[seed], [victim.headline]) for seed in sorted(complete(by_seed, victim.headline))]
@@ -185,6 +195,7 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
         decided_by=_decided_by([row.record for seed in counted for row in by_seed[seed]], headline),
         flags=_victim_flags(scored, [by_seed[seed] for seed in counted]),
         failed=tuple(failed),
+        badges=tuple(sorted({row.badge for row in rows if row.badge is not None})),
         audited=bool(counted) and all(any(row.record.audited for row in by_seed[seed]) for seed in counted),
     )
 

@@ -22,11 +22,15 @@ LONGEST = 80  # characters of a name before its key
 
 @dataclass(frozen=True)
 class Published:
-    """A record read from `path`, and its outcomes, None where there is no file of them."""
+    """A record read from `path`, and its outcomes, None where there is no file of them.
+
+    `badge` says how far a row of others was checked when it came, see `submissions`; None for a row of the board's own.
+    """
 
     record: Record
     outcomes: Outcomes | None
     path: Path
+    badge: str | None = None
 
 
 def place(record: Record) -> PurePosixPath:

@@ -146,7 +146,7 @@ def read_record(text: bytes, where: str) -> Record:
     """The record in `text`. Raises StoreError, naming `where` and the fault, if it is not one."""
     try:
         return msgspec.json.decode(text, type=Record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise StoreError(f"{where} is not a record of schema {SCHEMA}: {fault}.") from None
 
 

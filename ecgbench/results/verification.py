@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import isclose
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ecgbench.checks.chance import verdict
-from ecgbench.checks.flags import BY_EFFECT, FLAGS
+from ecgbench.checks.chance import OF_CLEAN, verdict
+from ecgbench.checks.flags import BY_EFFECT, DYNAMIC, FLAGS, NOOP, OF_AUDITS, REGISTRY, TRANSFER, UNCHECKED
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.outcomes import Outcomes, spent
@@ -20,20 +21,26 @@ from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.registry.identity import alike, edited_since, identity
 from ecgbench.results.published import Published, cell, outcomes_path, place
 from ecgbench.results.record import Record
+from ecgbench.results.structure import Structure
+from ecgbench.results.words import KINDS, faults_of_words, recorded
 from ecgbench.storage.store import key_of
 
 DRAWS = range(1, 10_001)  # resamples that are recomputed; more would only keep a reviewer's machine busy
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
+STANDARD = frozenset(flag.code for flag in REGISTRY if flag.cost == "cheap") - {UNCHECKED.code}
+NEWER = OF_CLEAN | {DYNAMIC.code}
+"""Standard checks that rows of older code were not asked for."""
 
 
 def verify(published: Sequence[Published]) -> list[str]:
     """Every way in which results contradict their outcomes, their place or each other, a sentence each.
 
     Scores are recomputed. Floats must agree to 1e-9 of their size: sums are exact on every machine, but the
-    roots and logarithms of the intervals differ in the last bits between platforms. All else must be equal.
+    roots and logarithms of the intervals differ in the last bits between platforms. All else must be equal. Outcomes
+    must be such as a sweep makes, see `Structure`.
     """
     catalog = discover()
-    return [*(fault for row in published for fault in (*_faults(row), *_renamed(row, catalog))), *_repeated(published)]
+    return [*(fault for row in published for fault in _checked(row, catalog)), *_repeated(published)]
 
 
 def strays(folder: Path) -> list[str]:
@@ -68,16 +75,6 @@ def _faults(row: Published) -> Iterator[str]:
         yield from _recomputed(row, row.outcomes)
 
 
-def _renamed(row: Published, catalog: Catalog) -> Iterator[str]:
-    record = row.record
-    if record.provenance is not None:
-        words = {
-            kind: getattr(record, kind) for kind in ("dataset", "model", "defense", "attack", "threat", "protocol")
-        }
-        for kind in renamed(words, record.provenance.identity, catalog):
-            yield f"{row.path.as_posix()}: {kind} is {words[kind]!r}; its provenance names another one."
-
-
 def renamed(words: Mapping[str, str], made: Mapping[str, Any], catalog: Catalog) -> Iterator[str]:
     """Kinds whose selector does not mean what an identity says was run; those of absent plugins are not asked."""
     parts = {**made, **made.get("victim", {})}
@@ -89,6 +86,55 @@ def renamed(words: Mapping[str, str], made: Mapping[str, Any], catalog: Catalog)
             continue
         if recorded is not None and not alike(meant, [("", recorded)]):
             yield kind
+
+
+def _checked(row: Published, catalog: Catalog) -> Iterator[str]:
+    """Every fault of one row; one that cannot even be looked at is a fault, and stops no other."""
+    where = row.path.as_posix()
+    try:
+        yield from _faults(row)
+        for found in (faults_of_words(row.record, catalog), _of_checks(row.record), _of_structure(row, catalog)):
+            yield from (f"{where}: {fault}" for fault in found)
+    except Exception as fault:
+        reason = " ".join(str(fault).split()).removesuffix(".")
+        yield f"{where} cannot be checked: {type(fault).__name__}: {reason}; expected what a run writes."
+
+
+def _of_checks(record: Record) -> Iterator[str]:
+    """Every standard check is there once; a row of older code may lack the newer ones.
+
+    The costly checks are made together, but for one that needs another victim.
+    """
+    codes = Counter(check.code for check in record.checks)
+    if record.status == "ok":
+        audited = OF_AUDITS - {TRANSFER.code} if record.audited else frozenset()
+        codes.update(dict.fromkeys((STANDARD - NEWER if is_older(record) else STANDARD) | audited, 0))
+    for code, times in sorted(codes.items()):
+        if times != 1:
+            yield f"the check {code} stands here {times} times; expected once."
+
+
+def _of_structure(row: Published, catalog: Catalog) -> Iterator[str]:
+    """What no sweep could have made; a row whose threat and protocol nobody knows is refused for these words alone."""
+    record, outcomes = row.record, row.outcomes
+    if record.status != "ok" or outcomes is None:
+        return
+    try:
+        threat, protocol = catalog.resolve("threat", record.threat), catalog.resolve("protocol", record.protocol)
+        structure = Structure(outcomes, threat, protocol, record.outputs, _is_minimal(record, catalog))
+        yield from structure.faults()
+    except EcgbenchError:
+        return
+    still = structure.moves_nothing(record.headline)
+    if any(check.code == NOOP.code and check.raised != still for check in record.checks):
+        yield f"{NOOP.code} is {not still}; recomputed from the outcomes it is {still}."
+
+
+def _is_minimal(record: Record, catalog: Catalog) -> bool | None:
+    try:
+        return bool(catalog.resolve("attack", record.attack).minimal)
+    except EcgbenchError:
+        return None
 
 
 def _recomputed(row: Published, outcomes: Outcomes) -> Iterator[str]:
@@ -203,11 +249,21 @@ def _equal(stated: Any, found: Any) -> bool:
 
 
 def _repeated(published: Sequence[Published]) -> Iterator[str]:
-    """Records that share a key or a cell."""
+    """Records that share a key or a cell, in whatever words."""
     seen: dict[object, str] = {}
     for row in published:
-        where = row.path.as_posix()
-        for what, name in ((row.record.key, f"key {row.record.key[:12]}"), (cell(row.record), "cell")):
+        where, made = row.path.as_posix(), recorded(row.record)
+        names = [(row.record.key, f"key {row.record.key[:12]}"), (cell(row.record), "cell")]
+        if row.record.provenance is not None:
+            names.append((key_of({"cell": _cell_as_made(made)}), "cell, by its provenance,"))
+        for what, name in names:
             if what in seen:
                 yield f"{where} holds the same {name} as {seen[what]}; expected one record of it."
+                break
+        for what, _ in names:
             seen.setdefault(what, where)
+
+
+def _cell_as_made(made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A cell by its parameters, whatever code, data and weights it met."""
+    return {name: made.get(name) for name in (*KINDS, "eps", "seed", "limit")}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecgbench.core.data import Task
-from ecgbench.core.interfaces import Attack, Dataset, Defense, Model, returned
+from ecgbench.core.interfaces import Attack, Dataset, Defaults, Defense, Model, returned
 from ecgbench.core.threat import Threat
 from ecgbench.evaluation.sweep import STANDARD, Protocol
 from ecgbench.registry.identity import Identity, code_digests, identity
@@ -81,15 +81,8 @@ class Cell:
 
     @property
     def headline(self) -> float:
-        """The eps that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
-
-        For a threat in another norm or unit than the dataset's own, the middle of the grid.
-        """
-        defaults = self.dataset.defaults
-        if not self.threat.comparable(defaults.threat):
-            return self.eps[len(self.eps) // 2]
-        smaller = [eps for eps in self.eps if eps <= defaults.headline]
-        return smaller[-1] if smaller else self.eps[0]
+        """The eps that decides, see `headline_of`."""
+        return headline_of(self.dataset.defaults, self.threat, self.eps)
 
     @property
     def setup(self) -> AttackSetup:
@@ -113,6 +106,17 @@ class Cell:
         reasons += [(defense, defense.unfit(task)) for defense in trained]
         reasons.append((self.attack, self.attack.unfit(task, self.threat)))
         return next((returned(one, "unfit", reason, str) for one, reason in reasons if reason is not None), None)
+
+
+def headline_of(defaults: Defaults, threat: Threat, eps: Sequence[float]) -> float:
+    """The eps of a grid that decides: the dataset's own if the grid has it, else the nearest smaller, else the first.
+
+    For a threat in another norm or unit than the dataset's own, the middle of the grid.
+    """
+    if not threat.comparable(defaults.threat):
+        return eps[len(eps) // 2]
+    smaller = [one for one in eps if one <= defaults.headline]
+    return smaller[-1] if smaller else eps[0]
 
 
 def _line(defense: Defense | None) -> Iterator[Defense]:

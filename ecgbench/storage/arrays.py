@@ -15,6 +15,9 @@ from torch import Tensor
 from ecgbench.core.errors import StoreError
 from ecgbench.evaluation.outcomes import Outcomes
 
+LARGEST = 1 << 31
+"""Bytes of arrays in one npz: a hundred times what the outcomes of 50,000 samples need."""
+
 
 def pack_tensors(tensors: Mapping[str, Tensor], notes: dict[str, str] | None = None) -> bytes:
     """Tensors, and notes on them, as the bytes of a safetensors file; equal ones give equal bytes."""
@@ -62,6 +65,9 @@ def unpack(content: bytes, where: str) -> Outcomes:
 def unpack_arrays(content: bytes) -> dict[str, NDArray[np.generic]]:
     """The arrays of an npz by name; raises what zip, deflate and npy readers raise on other bytes."""
     with ZipFile(BytesIO(content)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise StoreError(f"arrays of {size} bytes are packed here; expected at most {LARGEST}.")
         return {
             name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
             for name in archive.namelist()

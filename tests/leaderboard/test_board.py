@@ -1,3 +1,4 @@
+import hashlib
 import posixpath
 import re
 import shutil
@@ -32,8 +33,8 @@ def small_board() -> list[Published]:
         row(made_up(["", ""]), model="cnn", limit=10),
         row(model="resnet"),
         row(made_up(["0123"], eps=(0.1,)), model="linear"),
-        row(made_up(["0", "01"], groups=3), dataset="synthetic-beats", synthetic=True, unit="1", notes=()),
-        row(made_up(["0", "01"]), protocol="last", skip_unpredicted=True),
+        row(made_up(["0", "01"], groups=3), dataset="beats-2", synthetic=True, unit="1", notes=()),
+        row(made_up(["0", "01"]), protocol="standard[success=last]", skip_unpredicted=True),
     ]
 
 
@@ -240,7 +241,7 @@ def test_attacks_are_measured_against_all_together() -> None:
 
 def test_made_up_data_stands_at_the_end() -> None:
     text = page(small_board(), "README.md")
-    assert text.index("## beats") < text.index("## synthetic-beats") < text.index("The data is made up")
+    assert text.index("## beats") < text.index("## beats-2") < text.index("The data is made up")
 
 
 def test_a_section_says_what_its_rows_have_in_common() -> None:
@@ -343,6 +344,28 @@ def test_every_damaged_file_is_named(leaderboard: Path) -> None:
     assert paths[0].as_posix() in faults[0] and outcomes_path(paths[1]).as_posix() in faults[1] and len(faults) == 2
 
 
+def test_a_dataset_that_nobody_here_knows_the_labels_of_is_a_fault(leaderboard: Path) -> None:
+    odd = row(made_up(["0", "01"]), dataset="mitbih")
+    publish(odd.record, odd.outcomes, leaderboard / "results")
+    write(leaderboard)
+    (fault,) = check(leaderboard)
+    assert "nothing here knows the labels of 'mitbih' in the recordings data" in fault
+
+
+def test_a_row_of_an_embedded_dataset_is_compared_with_it(leaderboard: Path) -> None:
+    data = hashlib.sha256(b"").hexdigest()
+    odd = row(made_up(["0", "01"]), dataset="synthetic-beats[beats=200]")
+    made = provenance_of(odd)
+    named = made.identity | {"victim": made.identity["victim"] | {"data": data}}
+    facts = {"identity": named, "data": data, "outcomes": key_of(named), "victim": key_of(named["victim"])}
+    record = msgspec.structs.replace(odd.record, provenance=msgspec.structs.replace(made, **facts))
+    publish(record, odd.outcomes, leaderboard / "results")
+    write(leaderboard)
+    faults = check(leaderboard)
+    assert any("ids of the samples are not those of its dataset" in fault for fault in faults)
+    assert any("synthetic is False; its dataset says True." in fault for fault in faults)
+
+
 def test_outcomes_altered_by_hand_are_found(leaderboard: Path) -> None:
     one, other = sorted((leaderboard / "results" / "beats").glob("*fgsm*.npz"))
     shutil.copyfile(one, other)
@@ -407,7 +430,7 @@ def made_with(leaderboard: Path, files: dict[str, bytes], weights: str) -> str:
     """A board with one row of a published victim, which names these weights."""
     trained = row(made_up(["0", "01"]), model="wide")
     made = provenance_of(trained)
-    victim = {"made": "with weights", "seed": 0, "data": "data"}
+    victim = made.identity["victim"] | {"made": "with weights"}
     identity = made.identity | {"victim": victim, "weights": {"victim": weights}}
     key = Store(leaderboard / "checkpoints").put("victims", identity["victim"], files)
     facts = {"identity": identity, "outcomes": key_of(identity), "weights": weights, "checkpoint": key, "victim": key}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ecgbench.leaderboard.markdown import markdown
+import re
+
+import pytest
+
+from ecgbench.leaderboard.markdown import escaped, markdown
 from ecgbench.leaderboard.page import Bullets, Code, Heading, Link, Page, Paragraph, Picture, Strong, Table
 
 
@@ -44,3 +48,13 @@ def test_names_cannot_break_a_table_or_place_markup() -> None:
     (link,) = shown(Paragraph(Link("a](http://y)", "pages/x y).md")))
     assert link == "[a\\]\\(http://y)](pages/x%20y%29.md)" or "](http" not in link
     assert shown(Paragraph(Code("a`b"))) == ["a\\`b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["http://evil.example", "HTTPS://evil.example", "www.evil.example", "me@evil.example", "[none]: //evil.example"],
+)
+def test_an_address_in_a_name_does_not_become_a_link(name: str) -> None:
+    text = escaped(f"model {name}, defense none")
+    assert not re.search(r"://|www\.|@\w|\]:", text, re.IGNORECASE)
+    assert text.replace("<!-- -->", "").replace("\\", "") == f"model {name}, defense none"

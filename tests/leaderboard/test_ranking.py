@@ -11,7 +11,7 @@ from ecgbench.checks.cheap import Check
 from ecgbench.core.outputs import SingleLabel
 from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.uncertainty import Spread
-from ecgbench.leaderboard.ranking import RankedVictim, clean_flags, rank_victims, rounded, worst_case
+from ecgbench.leaderboard.ranking import RankedVictim, at_headline, clean_flags, rank_victims, rounded, worst_case
 from ecgbench.results.published import Published
 from tests.made_up_rows import CLASSES, made_up, raised, row
 
@@ -228,3 +228,17 @@ def test_a_flagged_row_never_stands_above_an_unflagged_one(
 )
 def test_figures_are_rounded_half_to_even_and_never_below_zero(value: float, shown: str) -> None:
     assert str(rounded(value)) == shown
+
+
+def test_what_is_only_claimed_counts_nowhere_else_and_never_ranks() -> None:
+    own, claim = row(made_up(["0", "01"])), row(made_up(["0123", "01234"]), attack="fgsm")
+    other = row(made_up(["", ""]), defense="unbreakable")
+    rows = [own, replace(claim, badge="claimed"), replace(other, badge="claimed")]
+    by_name = {one.defense: one for one in rank_victims(rows, 0.1)}
+    assert by_name["none"].deciding is not None
+    assert (by_name["none"].rank, by_name["none"].deciding.mean, by_name["none"].badges) == (1, 0.9, ())
+    assert (by_name["unbreakable"].rank, by_name["unbreakable"].badges) == (None, ("claimed",))
+    assert [len(outcomes.y) for outcomes in at_headline(rows, by_name["none"])] == [10]
+    (rescored,) = rank_victims([own, replace(claim, badge="rescored")], 0.1)
+    assert rescored.deciding is not None
+    assert (rescored.rank, rescored.deciding.mean, rescored.badges) == (1, 0.6, ("rescored",))
