@@ -89,3 +89,10 @@ def test_it_runs_from_the_command_line_to_the_board(place: Place) -> None:
     place.run("ecgbench", "board", "build", "--leaderboard", str(board))
     assert any("powerline" in page.read_text(encoding="utf-8") for page in board.rglob("*.md"))
     place.run("ecgbench", "board", "check", "--leaderboard", str(board))
+
+
+def test_its_result_is_packed_and_checked_in_one_command(place: Place) -> None:
+    victim = ("--model", "mlp", "--defense", "none[epochs=2]", "--dataset", "synthetic-beats[beats=1000]")
+    record = json.loads(place.run("ecgbench", "run", *victim, "--attack", "powerline[phases=2]", "--json"))
+    said = place.run("ecgbench", "submit", "pack", record["key"][:12], "mine")
+    assert said.startswith("reproduced: results/") and said.endswith(": no fault.\n")
