@@ -144,7 +144,9 @@ def row(outcomes: Outcomes | None = None, folder: Path = Path("results"), **fact
     if outcomes is not None:
         record = msgspec.structs.replace(scored(outcomes, record), **facts)
         if record.checks:
-            record = msgspec.structs.replace(record, checks=(*verdict(outcomes), *record.checks))
+            stated = {check.code for check in record.checks}
+            told = (check for check in verdict(outcomes) if check.code not in stated)
+            record = msgspec.structs.replace(record, checks=(*told, *record.checks))
     if not record.key:
         record = msgspec.structs.replace(record, key=key_of({name: str(getattr(record, name)) for name in CELL}))
     return Published(record, outcomes, folder / place(record))

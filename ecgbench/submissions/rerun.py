@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ecgbench.checks.cheap import SAME
 from ecgbench.checks.probe import EFFECT
@@ -63,6 +62,8 @@ class Rerun:
         found = f"of {self.drawn} attacked samples {self.fell} stated robust fell and {self.held} stated fallen held"
         if self.repeatable:
             return found if self.fell + self.held > EFFECT * self.drawn else None
+        from scipy.stats import binomtest
+
         both = self.fell + self.held
         unlikely = both and binomtest(self.fell, both, alternative="greater").pvalue < SIGNIFICANT
         return found if unlikely else None

@@ -13,7 +13,7 @@ from ecgbench.evaluation.metrics import summarize
 from ecgbench.evaluation.uncertainty import Spread
 from ecgbench.leaderboard.ranking import RankedVictim, at_headline, clean_flags, rank_victims, rounded, worst_case
 from ecgbench.results.published import Published
-from tests.made_up_rows import CLASSES, made_up, raised, row
+from tests.made_up_rows import CLASSES, changed, made_up, raised, row
 
 
 def only(*rows: Published) -> RankedVictim:
@@ -180,7 +180,7 @@ def test_a_victim_no_better_than_chance_ranks_below_every_other_whatever_stands(
 
 
 def test_a_row_older_than_the_check_is_judged_by_its_outcomes() -> None:
-    old = row(made_up(["02468", "02468"], clean="02468"))
+    old = changed(row(made_up(["02468", "02468"], clean="02468")), checks=raised())
     assert "CHANCE" not in {check.code for check in old.record.checks}
     assert only(old).flags == ("CHANCE", "ONECLASS") and clean_flags(old) == OF_CLEAN
     assert only(row(made_up(["0", "0"], clean="0"))).flags == ()

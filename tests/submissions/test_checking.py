@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.torch import load
 
 from ecgbench import api
@@ -22,16 +23,22 @@ from ecgbench.evaluation.outcomes import Outcomes, spent
 from ecgbench.leaderboard.badges import Report
 from ecgbench.leaderboard.board import check, write
 from ecgbench.results.published import Published, find, outcomes_path, publish, read_published
-from ecgbench.results.record import Cost, Record
+from ecgbench.results.record import Record
 from ecgbench.runs.cell import checks_identity, record_identity
+from ecgbench.runs.suite import Grid, unfold
 from ecgbench.runs.zoo import CARD, STAGE, WEIGHTS
 from ecgbench.storage.arrays import pack
 from ecgbench.storage.store import Store, key_of
 from ecgbench.submissions.checking import SubmissionCheck, accept
 from ecgbench.submissions.folder import pack as packed
 from tests.command_line import ecgbench
+from tests.made_up_rows import outcomes_of, provenance_of
 
-WORDS = {"dataset": ("synthetic-beats[beats=400]",), "model": ("mlp[widths=(16,)]",), "defense": ("none[epochs=2]",)}
+WORDS: dict[str, Any] = {
+    "dataset": ("synthetic-beats[beats=400]",),
+    "model": ("mlp[widths=(16,)]",),
+    "defense": ("none[epochs=2]",),
+}
 ATTACKS = ("pgd[steps=1]", "pgd[steps=10]", "strict[budget=quick]")
 EPS = (0.02, 0.05)
 
@@ -63,11 +70,9 @@ def opened(home: Path) -> Any:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     home = tmp_path_factory.mktemp("home")
     runner = opened(home)
-    cells = api.unfold((api.Grid(**WORDS, attack=ATTACKS, eps=EPS),), runner.catalog)
+    cells = unfold((Grid(**WORDS, attack=ATTACKS, eps=EPS),), runner.catalog)
     records = {attack: runner.execute(cell) for attack, cell in zip(ATTACKS, cells, strict=True)}
-    other = runner.execute(
-        api.unfold((api.Grid(**WORDS, attack=("identity",), eps=EPS, seed=(1,)),), runner.catalog)[0]
-    )
+    other = runner.execute(unfold((Grid(**WORDS, attack=("identity",), eps=EPS, seed=(1,)),), runner.catalog)[0])
     return Place(home, records | {"other seed": other})
 
 
@@ -85,8 +90,8 @@ def forged(folder: Path, outcomes: Outcomes, **facts: Any) -> None:
     row = row_of(folder)
     record, content = msgspec.structs.replace(row.record, **facts), pack(outcomes)
     summary = summarize(outcomes, record.outputs, skip_unpredicted=record.skip_unpredicted, challenge=record.challenge)
-    made = msgspec.structs.replace(record.provenance, outcomes_digest=hashlib.sha256(content).hexdigest())
-    cost = Cost(**msgspec.structs.asdict(record.cost) | spent(outcomes))
+    made = msgspec.structs.replace(provenance_of(row), outcomes_digest=hashlib.sha256(content).hexdigest())
+    cost = msgspec.structs.replace(record.cost, **spent(outcomes))
     record = msgspec.structs.replace(
         record, scores=summary.scores, curve=summary.curve, uncertainty=summary.uncertainty, cost=cost, provenance=made
     )
@@ -94,7 +99,7 @@ def forged(folder: Path, outcomes: Outcomes, **facts: Any) -> None:
     row.path.write_bytes(record.pretty())
 
 
-def restored(outcomes: Outcomes, samples: np.ndarray) -> Outcomes:
+def restored(outcomes: Outcomes, samples: NDArray[np.int64]) -> Outcomes:
     """The same with some samples robust at every eps, as a sweep that failed on them would have left them."""
     parts = {
         name: getattr(outcomes, name).copy() for name in ("predicted", "adversarial", "forwards", "by", "gradients")
@@ -121,7 +126,7 @@ def test_what_is_drawn_depends_on_files_and_nonce_and_can_be_drawn_again(place: 
 
 def test_perfect_robustness_is_caught(place: Place, tmp_path: Path) -> None:
     folder = place.packed(tmp_path / "mine", "pgd[steps=10]")
-    outcomes = row_of(folder).outcomes
+    outcomes = outcomes_of(row_of(folder))
     forged(folder, restored(outcomes, np.flatnonzero(outcomes.correct)))
     assert checked(folder, place, run_again=False).faults == ()
     (fault,) = checked(folder, place).faults
@@ -130,7 +135,7 @@ def test_perfect_robustness_is_caught(place: Place, tmp_path: Path) -> None:
 
 def test_restored_samples_are_caught(place: Place, tmp_path: Path) -> None:
     folder = place.packed(tmp_path / "mine", "pgd[steps=10]")
-    outcomes = row_of(folder).outcomes
+    outcomes = outcomes_of(row_of(folder))
     forged(folder, restored(outcomes, np.flatnonzero(outcomes.adversarial[-1])[::4]))
     assert checked(folder, place, run_again=False).faults == ()
     (fault,) = checked(folder, place).faults
@@ -139,7 +144,7 @@ def test_restored_samples_are_caught(place: Place, tmp_path: Path) -> None:
 
 def test_strict_with_the_outcomes_of_a_weak_attack_is_caught(place: Place, tmp_path: Path) -> None:
     folder = place.packed(tmp_path / "mine", "strict[budget=quick]")
-    weak = row_of(place.packed(tmp_path / "weak", "pgd[steps=1]")).outcomes
+    weak = outcomes_of(row_of(place.packed(tmp_path / "weak", "pgd[steps=1]")))
     forged(folder, weak)
     assert checked(folder, place, run_again=False).faults == ()
     (fault,) = checked(folder, place).faults
@@ -161,7 +166,9 @@ def swapped(folder: Path, other: Path, consistent: bool) -> None:
     """Put the weights of another submission's victim into this one's; `consistent`: the row names them, too."""
     mine, theirs = (Store(one / "checkpoints") for one in (folder, other))
     (key, identity), (foreign, _) = (*mine.identities(STAGE), *theirs.identities(STAGE))
-    files, weights = mine.get(STAGE, key), theirs.get(STAGE, foreign)[WEIGHTS]
+    files, others = mine.get(STAGE, key), theirs.get(STAGE, foreign)
+    assert files is not None and others is not None
+    weights = others[WEIGHTS]
     card = json.loads(files[CARD]) | {"weights": digest(load(weights))}
     mine.put(STAGE, identity, files | {WEIGHTS: weights, CARD: json.dumps(card).encode()})
     if consistent:
@@ -171,7 +178,7 @@ def swapped(folder: Path, other: Path, consistent: bool) -> None:
 def restated(folder: Path, **parts: Any) -> None:
     """Alter the identity of the only row, and everything that follows from it."""
     row = row_of(folder)
-    made = row.record.provenance
+    made = provenance_of(row)
     identity = made.identity | parts
     key = key_of(identity)
     facts = {"identity": identity, "outcomes": key, "weights": identity["weights"]["victim"]}
@@ -192,7 +199,7 @@ def test_without_weights_a_row_is_only_rescored(place: Place, tmp_path: Path) ->
 
 def test_other_code_of_the_host_is_refused(place: Place, tmp_path: Path) -> None:
     folder = place.packed(tmp_path / "mine", "pgd[steps=1]")
-    sources = row_of(folder).record.provenance.identity["sources"]
+    sources = provenance_of(row_of(folder)).identity["sources"]
     restated(folder, sources=sources | {"ecgbench.core.trial": "0" * 16})
     said = "was made by other code: sources.ecgbench.core.trial: changed"
     assert any(said in fault for fault in checked(folder, place).faults)

@@ -10,15 +10,18 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ecgbench import api
 from ecgbench.core.errors import EcgbenchError, StoreError
 from ecgbench.core.losses import cross_entropy
 from ecgbench.results.published import publish
+from ecgbench.runs.suite import Grid, unfold
 from ecgbench.runs.zoo import cards, load_victim
 from ecgbench.storage.store import Store
 from ecgbench.submissions.counterexamples import BestKnown, Claim, best_known, keep, kept, measure, rows_of
 from tests.command_line import ecgbench
+from tests.made_up_rows import outcomes_of
 
 EPS = 0.1
 
@@ -30,15 +33,21 @@ class Board:
     leaderboard: Path
     home: Path
     victim: str
-    ids: np.ndarray
-    delta: np.ndarray
+    ids: NDArray[np.int64]
+    delta: NDArray[np.float32]
 
     @property
     def runner(self) -> Any:
         return opened(self.home)
 
     def claim(self, path: Path, **changes: Any) -> Path:
-        arrays = {"victim": self.victim, "threat": "linf", "ids": self.ids, "delta": self.delta, "by": "somebody"}
+        arrays: dict[str, Any] = {
+            "victim": self.victim,
+            "threat": "linf",
+            "ids": self.ids,
+            "delta": self.delta,
+            "by": "somebody",
+        }
         np.savez(path, **(arrays | changes))
         return path
 
@@ -54,8 +63,12 @@ def opened(home: Path) -> Any:
 def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     home, leaderboard = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("board")
     runner = opened(home)
-    words = {"dataset": ("synthetic-beats[beats=400]",), "model": ("linear",), "defense": ("none[epochs=2]",)}
-    (cell,) = api.unfold((api.Grid(**words, attack=("identity",), eps=(0.05, EPS)),), runner.catalog)
+    words: dict[str, Any] = {
+        "dataset": ("synthetic-beats[beats=400]",),
+        "model": ("linear",),
+        "defense": ("none[epochs=2]",),
+    }
+    (cell,) = unfold((Grid(**words, attack=("identity",), eps=(0.05, EPS)),), runner.catalog)
     record = runner.execute(cell)
     publish(record, runner.outcomes_of(record), leaderboard / "results")
     runner.publish_victim(record, Store(leaderboard / "checkpoints"))
@@ -99,7 +112,8 @@ def test_perturbations_that_do_nothing_lower_nothing(board: Board, tmp_path: Pat
 
 def test_samples_wrong_when_clean_are_not_counted_twice(board: Board, tmp_path: Path) -> None:
     (row,) = rows_of(board.measured(tmp_path / "a.npz"), board.leaderboard)
-    wrong = set(row.outcomes.ids[~row.outcomes.correct].tolist())
+    outcomes = outcomes_of(row)
+    wrong = set(outcomes.ids[~outcomes.correct].tolist())
     assert wrong and not wrong & set(board.measured(tmp_path / "a.npz").ids)
 
 
