@@ -10,6 +10,7 @@ import msgspec
 from ecgbench.core.errors import StoreError, accessing
 from ecgbench.figures import Figure, draw, fault
 from ecgbench.leaderboard.answer import LONGEST, answers, caveats, verdict
+from ecgbench.leaderboard.badges import with_badges
 from ecgbench.leaderboard.board import STUDIES, pages_behind
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.figures import FIGURES, board_figures
@@ -55,7 +56,7 @@ def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) 
 def files(leaderboard: Path, signals: Signals) -> dict[str, bytes]:
     """Every file of the site by its path. Raises StoreError for damaged results, or where there are none."""
     bounds = Bounds.read(leaderboard)
-    rows = [bounds.judged(row) for row in read_results(leaderboard / RESULTS)]
+    rows = [bounds.judged(row) for row in with_badges(read_results(leaderboard / RESULTS), leaderboard)]
     if not rows:
         raise StoreError(f"{(leaderboard / RESULTS).as_posix()} holds no record; expected one or more to show.")
     studies, titles = read_studies(leaderboard / STUDIES), read_titles(leaderboard)
