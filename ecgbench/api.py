@@ -28,6 +28,7 @@ from ecgbench.runs.judging import EvaluationRequest, judged, several
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.suite import Grid, parse_eps, parse_seeds, read_suite, unfold
 from ecgbench.runs.zoo import checkpoints
+from ecgbench.storage.opening import is_url, open_store
 from ecgbench.storage.store import Store
 from ecgbench.user import opened, signals_and_labels, task_of
 
@@ -147,11 +148,10 @@ def open_runner(
     say: Callable[[str], None] = lambda _: None,
     retrain: bool = False,
 ) -> Runner:
-    """The runner of this machine: $ECGBENCH_HOME (or the user's cache) for results, $ECGBENCH_DATA for records.
+    """The runner of this machine: results where `kept_in` finds them, recordings where `data_root` does.
 
     Published victims are looked for in `leaderboard`, see `zoo.checkpoints`.
     """
-    home = home_folder() if store is None else Path(store)
     catalog = discover(tuple(plugins))
     for name in data:
         catalog.lookup("dataset", name)
@@ -159,7 +159,7 @@ def open_runner(
     root = data_root({name: Path(place) for name, place in data.items()})
     folder = checkpoints(leaderboard)
     published = None if folder is None else Store(folder, say)
-    kept = Store(home / "store", say)
+    kept = kept_in(store, say)
     return Runner(catalog, root, kept, device=device, tell=tell, retrain=retrain, checkpoints=published)
 
 
@@ -175,10 +175,20 @@ def skipping_bad(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:
     return [replace(cell, dataset=replace(cell.dataset, skip_bad=True)) for cell in cells]  # type: ignore[type-var]
 
 
+def kept_in(store: str | Path | None, say: Callable[[str], None] = lambda _: None) -> Store:
+    """The store of results: in `store`, else in $ECGBENCH_HOME, each a folder or s3://bucket/prefix.
+
+    Where neither is named, in the user's cache. What is unfinished stays on this machine. Raises EcgbenchError for
+    another URL, StoreError for a bucket that cannot be read.
+    """
+    home = (os.environ.get("ECGBENCH_HOME") or home_folder()) if store is None else store
+    return open_store(f"{home}/store" if is_url(home) else Path(home) / "store", home_folder(), say)
+
+
 def home_folder() -> Path:
-    """Where results are kept."""
+    """The folder of this machine's own files: $ECGBENCH_HOME where that is a folder, else the user's cache."""
     named = os.environ.get("ECGBENCH_HOME")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("ecgbench"))
+    return Path(named) if named and not is_url(named) else Path(platformdirs.user_cache_dir("ecgbench"))
 
 
 def data_root(places: Mapping[str, Path]) -> DataRoot:

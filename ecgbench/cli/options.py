@@ -151,7 +151,9 @@ def runner_options(command: Command) -> Command:
         (
             click.option("--data", multiple=True, metavar="NAME=PATH", help="Folder of one dataset's recordings."),
             click.option(
-                "--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."
+                "--store",
+                type=click.Path(file_okay=False),
+                help="Where results are kept, a folder or s3://bucket/prefix; default: $ECGBENCH_HOME.",
             ),
             click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
             plugin_option,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ecgbench.results.record import Record
 
 store_option = click.option(
-    "--store", type=click.Path(file_okay=False), help="Where results are kept; default: $ECGBENCH_HOME."
+    "--store",
+    type=click.Path(file_okay=False),
+    help="Where results are kept, a folder or s3://bucket/prefix; default: $ECGBENCH_HOME.",
 )
 
 
@@ -98,8 +100,7 @@ def _all(store: str | None) -> list[Record]:
 
 
 def _store(store: str | None):  # type: ignore[no-untyped-def]
-    from ecgbench.api import home_folder
+    from ecgbench.api import kept_in
     from ecgbench.cli.options import remark
-    from ecgbench.storage.store import Store
 
-    return Store((home_folder() if store is None else Path(store)) / "store", remark)
+    return kept_in(store, remark)

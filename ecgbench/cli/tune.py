@@ -90,8 +90,9 @@ def _default(place: Place) -> str:
 
     from ecgbench.api import home_folder
     from ecgbench.core.errors import accessing
+    from ecgbench.storage.opening import is_url
 
-    home = home_folder() if place.store is None else Path(place.store)
+    home = home_folder() if place.store is None or is_url(place.store) else Path(place.store)
     with accessing(home):
         home.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{(home / 'tuning.db').resolve()}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class DataRoot:
         except (OSError, ValueError, EOFError):
             pass
         array = make()
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        aside = path.with_suffix(f".{uuid4().hex[:16]}.tmp")
         try:
             with accessing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,12 +127,11 @@ def of_victims(checkpoints: Path, rows: Sequence[Published]) -> Iterator[str]:
         return
     store, weights = Store(checkpoints), {}
     damaged = dict(store.faults(STAGE))
-    yield from (f"{folder.as_posix()} {fault}; restore this published victim." for folder, fault in damaged.items())
+    yield from (f"{store.where(STAGE, key)} {fault}; restore this published victim." for key, fault in damaged.items())
     for key, _ in store.identities(STAGE):
-        folder = checkpoints / STAGE / key
-        files = None if folder in damaged else store.get(STAGE, key)
+        files = None if key in damaged else store.get(STAGE, key)
         try:
-            weights[key] = None if files is None else digest(weights_by_card(files, folder.as_posix()))
+            weights[key] = None if files is None else digest(weights_by_card(files, store.where(STAGE, key)))
         except StoreError as fault:
             yield str(fault)
     for row in rows:

@@ -79,10 +79,10 @@ class Cache:
         if files is not None:
             return files
         key = key_of(identity)
-        with self.store.writing(stage, key):
+        with self.store.writing(stage, key) as alone:
             files = self.get(stage, identity)
             if files is None:
-                checkpoint = self.store.checkpoint(stage, key, self.tell)
+                checkpoint = self.store.checkpoint(stage, key, self.tell) if alone else TimedCheckpoint(self.tell)
                 try:
                     files = make(checkpoint)
                 except ContractError:
@@ -90,9 +90,16 @@ class Cache:
                     raise
                 except DataError as fault:  # recordings are read before a stage is made: this one is a plugin's
                     raise EcgbenchError(str(fault)) from fault
-                self.store.put(stage, identity, files)
+                files = self._keep(stage, identity, files)
                 checkpoint.finish()
         self._remade.add(key)
+        return files
+
+    def _keep(self, stage: str, identity: Identity, files: Files) -> Files:
+        """The files that are kept: these, or those of another process that was first."""
+        if not self.rebuild:
+            return self.store.add(stage, identity, files)
+        self.store.put(stage, identity, files)
         return files
 
 

@@ -46,7 +46,7 @@ class Claim:
     @cached_property
     def identity(self) -> Identity:
         """What the certificate is made of."""
-        cell, used = self.cell, self.runner.victims.used(self.cell.victim)
+        cell, used = self.cell, self.context.named["victim"]
         return {
             "stage": "certificate",
             "victim": used.made_of,
@@ -111,7 +111,7 @@ class Claim:
     def _make(self, checkpoint: TimedCheckpoint) -> Files:
         cell, recordings = self.cell, self.runner.recordings
         with recordings.lending(cell.dataset, self.certificate):
-            trained = self.runner.victims.get(cell.victim)
+            trained = self.context.victim("victim")
             checkpoint.start()
             task = self.context.task
             certified, seconds = Certification(

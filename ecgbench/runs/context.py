@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ecgbench.core.data import Task
+from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.random import stream
 from ecgbench.core.victim import Victim
 from ecgbench.evaluation.guard import guarded, named
 from ecgbench.evaluation.sweep import Sweep
 from ecgbench.registry.catalog import Catalog
 from ecgbench.registry.identity import Identity, identity
-from ecgbench.runs.cell import AttackSetup, Cell, VictimSpec
+from ecgbench.runs.cell import AttackSetup, Cell, VictimIdentity, VictimSpec
 from ecgbench.runs.scoring import CellLabels
 from ecgbench.runs.stages import Context, MadeOf, identities
 from ecgbench.runs.victims import Trained, Victims
@@ -57,7 +58,7 @@ class CellContext(Context):
                 MadeOf(
                     setup=self.setup,
                     attack=identity(self.cell.attack),
-                    **{role: self.victims.used(spec) for role, spec in self._specs.items()},
+                    **self.named,
                 )
             )
 
@@ -87,7 +88,7 @@ class CellContext(Context):
     def at_work(self) -> Iterator[tuple[Sweep, Trained]]:
         cell, recordings = self.cell, self.victims.recordings
         with guarded(self.who), recordings.lending(cell.dataset, self.who):
-            trained = self.victims.get(cell.victim)
+            trained = self.victim("victim")
             sweep = Sweep(
                 attack=cell.attack,
                 victim=trained.victim,
@@ -96,15 +97,29 @@ class CellContext(Context):
                 eps=cell.eps,
                 rng=stream("attack", cell.seed),
                 protocol=cell.protocol,
-                surrogate=None if cell.surrogate is None else self.victims.get(cell.surrogate).victim,
+                surrogate=None if cell.surrogate is None else self.victim("surrogate").victim,
                 device=self.victims.device,
                 labels=(recordings.task(cell.dataset).samples(cell.protocol.split).y,),
             )
             yield sweep, trained
 
     def undefended(self) -> Victim | None:
-        spec = undefended_of(self.cell, self.catalog)
-        return None if spec is None else self.victims.get(spec).victim
+        return self.victim("undefended").victim if "undefended" in self._specs else None
+
+    def victim(self, role: str) -> Trained:
+        """The victim of a role, with the weights that the identities name.
+
+        Raises EcgbenchError where it has others by now: whoever shares the store has trained it again.
+        """
+        trained = self.victims.get(self._specs[role])
+        if trained.weights != self.named[role].weights:
+            raise EcgbenchError(f"the {role} was trained again while its cell was at work; run the cell again.")
+        return trained
+
+    @cached_property
+    def named(self) -> dict[str, VictimIdentity]:
+        """The victims as the identities name them, by their role."""
+        return {role: self.victims.used(spec) for role, spec in self._specs.items()}
 
     @property
     def _specs(self) -> dict[str, VictimSpec]:

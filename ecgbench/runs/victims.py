@@ -38,12 +38,14 @@ class Trained:
     """A victim, the seconds its training took, and the key of the published checkpoint it came from, if any.
 
     `precision` is that of the training, "bf16 after float32" where its base had another; None if nobody wrote it down.
+    `weights` is the digest of the weights; None for a model that somebody brought along.
     """
 
     victim: Victim
     seconds: float
     checkpoint: str | None
     precision: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,11 @@ class Victims:
         else:
             key, changed, files = ready
             self._say(key, changed)
-        module = self._blank(spec)
-        module.load_state_dict(load(files[WEIGHTS]))
+        module, weights = self._blank(spec), load(files[WEIGHTS])
+        module.load_state_dict(weights)
         cost = msgspec.json.decode(files[COST])
         victim = frozen(module.to(self.device), self.recordings.task(spec.dataset).outputs)
-        return Trained(victim, float(cost["seconds"]), key, cost.get("precision"))
+        return Trained(victim, float(cost["seconds"]), key, cost.get("precision"), digest(weights))
 
     def is_available(self, identity: Identity) -> bool:
         """Whether no training is needed."""
@@ -100,7 +102,7 @@ class Victims:
         files = self.cache.store.get(STAGE, key)
         if files is not None:
             files |= {CARD: msgspec.json.encode(card)}
-            weights_by_card(files, (self.cache.store.root / STAGE / key).as_posix())
+            weights_by_card(files, self.cache.store.where(STAGE, key))
             checkpoints.put(STAGE, identity, files)
 
     def _identity(self, spec: VictimSpec) -> Identity:
@@ -116,7 +118,7 @@ class Victims:
         for key, changed in alike(identity, self.published.identities(STAGE)):
             files = self.published.get(STAGE, key)
             if files is not None:
-                weights_by_card(files, (self.published.root / STAGE / key).as_posix())
+                weights_by_card(files, self.published.where(STAGE, key))
                 return key, changed, files
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ecgbench.storage.arrays import pack, pack_arrays, pack_tensors, unpack, unpack_arrays
 from ecgbench.storage.download import get, unpinned, verify
+from ecgbench.storage.opening import is_url, open_store
 from ecgbench.storage.store import Store, StoredCheckpoint, canonical_json, key_of, write_file
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "StoredCheckpoint",
     "canonical_json",
     "get",
+    "is_url",
     "key_of",
+    "open_store",
     "pack",
     "pack_arrays",
     "pack_tensors",

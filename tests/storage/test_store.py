@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from ecgbench.core.progress import Epoch, Progress
-from ecgbench.storage.arrays import pack_tensors
 from ecgbench.storage.store import MANIFEST, Store, canonical_json, key_of, write_file
 from tests.command_line import wait_for
 
@@ -138,6 +137,7 @@ def test_identities_are_listed_by_key_and_unreadable_ones_passed_over(tmp_path: 
     garbage(folder)
     assert list(store.identities("outcomes")) == sorted((key_of(other), other) for other in others)
     assert list(store.identities("victims")) == []
+    assert list(store.faults("outcomes")) == [(folder.name, "lacks its files")]
 
 
 def test_a_put_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
@@ -145,6 +145,7 @@ def test_a_put_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path)
     with pytest.raises(TypeError):
         store.put("outcomes", MADE_OF, {"table.npz": b"new", "cost.json": "no bytes"})  # type: ignore[dict-item]
     assert [each.name for each in (tmp_path / "outcomes").iterdir()] == [folder.name]
+    assert not list((tmp_path / "writing").iterdir())
     assert store.get("outcomes", folder.name) == FILES
 
 
@@ -153,15 +154,6 @@ def test_a_put_replaces_all_earlier_files(tmp_path: Path) -> None:
     store.put("outcomes", MADE_OF, {"other.json": b"1"})
     assert store.get("outcomes", folder.name) == {"other.json": b"1"}
     assert [each.name for each in (tmp_path / "outcomes").iterdir()] == [folder.name]
-
-
-def test_what_a_killed_writer_left_is_invisible_and_swept_up(tmp_path: Path) -> None:
-    store, folder, said = kept(tmp_path)
-    left = folder.rename(folder.with_name(f".writing-{folder.name}"))
-    (left / MANIFEST).unlink()
-    assert store.get("outcomes", folder.name) is None and list(store.identities("outcomes")) == []
-    store.put("outcomes", MADE_OF, FILES)
-    assert store.get("outcomes", folder.name) == FILES and not left.exists() and not said
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -217,69 +209,16 @@ def test_a_writer_that_dies_or_fails_keeps_nobody_waiting(tmp_path: Path) -> Non
     assert not said
 
 
-# journals
-
-
-def test_a_journal_gives_back_its_last_state_in_another_process_and_forgets_it_when_finished(tmp_path: Path) -> None:
-    checkpoint = Store(tmp_path).checkpoint("victims", "k", lambda _: None)
-    assert checkpoint.load() is None
-    for epoch in range(3):
-        checkpoint.save({"weights": torch.full((2, 3), float(epoch)), "epoch": torch.tensor(epoch)})
-    state = Store(tmp_path).checkpoint("victims", "k", lambda _: None).load()
-    assert state is not None
-    assert torch.equal(state["weights"], torch.full((2, 3), 2.0)) and int(state["epoch"]) == 2
-    checkpoint.finish()
-    assert checkpoint.load() is None and not list((tmp_path / "unfinished").iterdir())
-
-
-def test_the_seconds_of_a_killed_process_count_up_to_what_it_kept(
+def test_where_a_file_system_has_no_locks_the_work_is_done_all_the_same_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([0.0, 100.0, 107.0, 900.0, 1000.0, 1030.0])
-    monkeypatch.setattr("ecgbench.storage.store.time.perf_counter", lambda: next(now))
-    killed = Store(tmp_path).checkpoint("victims", "k", lambda _: None)  # opened at 0, its base trained until 100
-    killed.start()
-    killed.save({"epoch": torch.tensor(1)})  # at 107
-    resumed = Store(tmp_path).checkpoint("victims", "k", lambda _: None)
-    resumed.start()
-    assert resumed.seconds == 7 + 30
+    def unable(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-
-def test_a_state_is_replaced_whole(tmp_path: Path) -> None:
-    checkpoint = Store(tmp_path).checkpoint("victims", "k", lambda _: None)
-    checkpoint.save({"epoch": torch.tensor(1)})
-    (file,) = (tmp_path / "unfinished").rglob("*.safetensors")
-    before = file.stat().st_ino
-    checkpoint.save({"epoch": torch.tensor(2)})
-    assert file.stat().st_ino != before, "written over in place, a kill would leave half a state"
-    assert list(file.parent.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("left", [b"", b"\x10\x00\x00\x00\x00\x00\x00\x00{}", b"{" * 99], ids=["empty", "cut", "other"])
-def test_a_state_that_cannot_be_read_counts_as_none(left: bytes, tmp_path: Path) -> None:
-    checkpoint = Store(tmp_path).checkpoint("victims", "k", lambda _: None)
-    checkpoint.save({"epoch": torch.tensor(1)})
-    (file,) = (tmp_path / "unfinished").rglob("*.safetensors")
-    file.write_bytes(left)
-    assert checkpoint.load() is None
-
-
-def test_journals_of_other_keys_and_chapters_are_apart_and_tell_the_same_listener(tmp_path: Path) -> None:
-    told: list[Progress] = []
-    store = Store(tmp_path)
-    one, other = (store.checkpoint("victims", key, told.append) for key in "ab")
-    for number, each in enumerate((one, other, one.part("head"), one.part("tail"))):
-        each.save({"n": torch.tensor(number)})
-        each.report(Epoch(number, 4, 0.0, None))
-    states = [each.load() for each in (one, other, one.part("head"), one.part("tail"))]
-    assert [int(state["n"]) for state in states if state] == [0, 1, 2, 3] == [each.number for each in told]  # type: ignore[union-attr]
-    one.finish()
-    assert one.part("head").load() is None and other.load() is not None
-
-
-def test_equal_tensors_give_equal_bytes_and_others_do_not() -> None:
-    weights = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor([True, False]), "c": torch.tensor(7)}
-    again = {name: weights[name].clone() for name in reversed(weights)}
-    strided = {**weights, "b": weights["b"].T.contiguous().T.requires_grad_()}
-    assert pack_tensors(weights) == pack_tensors(again) == pack_tensors(strided)
-    assert pack_tensors(weights) != pack_tensors({**weights, "c": torch.tensor(8)})
+    monkeypatch.setattr("filelock.FileLock.acquire", unable)
+    said: list[str] = []
+    store = Store(tmp_path, said.append)
+    for key in "ab":
+        with store.writing("outcomes", key) as alone:
+            assert not alone
+    assert said == [f"{tmp_path}/locks has no locks: another process may do the same work, and none is resumed."]
