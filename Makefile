@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
 
+.PHONY: demo test slow lint format board docs docs-site clean
 .PHONY: demo test browser-test slow lint format board site docs clean
 .DEFAULT_GOAL := test
 
@@ -47,6 +48,10 @@ site: $(READY)  ## the leaderboard as a web site
 
 docs: $(READY)  ## regenerate the pages that are made from code
 	$(BIN)/python docs/make.py
+
+docs-site: $(READY)  ## pages and docstrings as a site, build/site/docs/site/index.html
+	$(INSTALL) -e ".[docs]"
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs/site -b html . build/site
 
 clean:
 	rm -rf $(VENV) site dist build .mypy_cache .pytest_cache .ruff_cache

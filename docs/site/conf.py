@@ -15,14 +15,17 @@ copyright = author
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/site/index"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "docs/site/*.md", "docs/site/*.rst", "leaderboard/*.md", "leaderboard/pages/**.md"]
-exclude_patterns = [".*", "build", "ecgbench", "plugins", "tests", "benchmarks"]
+include_patterns = [
+    *("README.md", "CHANGELOG.md", "docs/*.md", "docs/site/*.md", "docs/site/*.rst", "plugins/example/README.md"),
+    *("leaderboard/*.md", "leaderboard/pages/**.md"),
+]
+exclude_patterns = [".*", "build", "ecgbench", "plugins/ecgbench_plugins", "tests", "benchmarks"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_title = "ecgbench"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-suppress_warnings = ["toc.not_included"]  # pages of the board are reached from the board
+suppress_warnings = ["toc.not_included"]  # the board's own pages are reached from the board
 
 _CODE = re.compile(r"(`[^`]+`)")
 _SIGN = re.compile(r"([*|\\]|_(?=\W|$))")

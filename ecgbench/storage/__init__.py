@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecgbench.storage.arrays import pack, pack_arrays, pack_tensors, unpack, unpack_arrays
 from ecgbench.storage.download import get, unpinned, verify
-from ecgbench.storage.opening import is_url, open_store
+from ecgbench.storage.opening import is_url, open_store, reopened
 from ecgbench.storage.store import Store, StoredCheckpoint, canonical_json, key_of, write_file
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "pack",
     "pack_arrays",
     "pack_tensors",
+    "reopened",
     "unpack",
     "unpack_arrays",
     "unpinned",

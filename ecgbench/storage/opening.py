@@ -34,3 +34,8 @@ def open_store(place: str | Path, local: Path, report: Callable[[str], None] = l
     objects = Objects(url)
     objects.check()
     return Store(local / REMOTE / quote(url, safe=""), report, objects)
+
+
+def reopened(place: str, root: Path, report: Callable[[str], None] = lambda _: None) -> Store:
+    """The store whose `entries.place` is `place` and whose `root` is `root`, in another process; nothing is checked."""
+    return Store(root, report, Objects(place) if is_url(place) else None)

@@ -19,7 +19,7 @@ from ecgbench.core.errors import EcgbenchError, StoreError
 from ecgbench.storage.files import unique
 from ecgbench.storage.folders import DAY, Folders
 from ecgbench.storage.objects import Objects
-from ecgbench.storage.opening import open_store
+from ecgbench.storage.opening import open_store, reopened
 from ecgbench.storage.store import MANIFEST, Store, key_of
 from tests.bucket import bucket, serving
 from tests.command_line import TINY, ecgbench
@@ -192,6 +192,7 @@ def test_a_store_is_opened_again_by_its_place(place: Place) -> None:
     store = place.store()
     store.add("outcomes", MADE_OF, FILES)
     assert open_store(store.entries.place, place.local).get("outcomes", KEY) == FILES
+    assert reopened(store.entries.place, store.root) == Store(store.root, elsewhere=store.elsewhere)
     assert store.where("outcomes", KEY).endswith(f"/store/outcomes/{KEY}")
 
 
