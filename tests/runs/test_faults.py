@@ -50,7 +50,7 @@ class FullDisk:
         with pytest.MonkeyPatch.context() as patch:
             for name in ("mkdir", "rename", "replace"):
                 patch.setattr(os, name, self.before(getattr(os, name)))
-            patch.setattr(os, "open", self.before(os.open, lambda flags, *_: bool(flags & os.O_CREAT)))
+            patch.setattr(os, "open", self.before(os.open, lambda flags, *_, **__: bool(flags & os.O_CREAT)))
             patch.setattr(Path, "open", self.before(Path.open, lambda mode="r", *_, **__: "w" in mode))
             yield self
 
@@ -157,7 +157,7 @@ def test_a_file_system_without_locks_costs_a_line_and_no_result(
 
     monkeypatch.setattr("filelock.FileLock.acquire", unable)
     answer = ecgbench(tmp_path / "home", *FGSM)
-    (note,) = answer.err.splitlines()
+    note, _ = answer.err.splitlines()
     assert answer.code == 0 and [figures(record) for record in answer.records] == [figures(expected)]
     assert "has no locks" in note and not (tmp_path / "home" / "store" / "unfinished").exists()
 
