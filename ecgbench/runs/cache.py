@@ -82,7 +82,7 @@ class Cache:
         with self.store.writing(stage, key) as alone:
             files = self.get(stage, identity)
             if files is None:
-                checkpoint = self.store.checkpoint(stage, key, self.tell) if alone else TimedCheckpoint(self.tell)
+                checkpoint = self.store.checkpoint(stage, key, self.tell, alone)
                 try:
                     files = make(checkpoint)
                 except ContractError:

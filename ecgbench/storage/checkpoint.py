@@ -40,6 +40,25 @@ class TimedCheckpoint(Checkpoint):
         """Forget the states; the result is kept elsewhere."""
 
 
+class MemoryCheckpoint(TimedCheckpoint):
+    """Keeps states for this process alone."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        super().__init__(tell)
+        self._state: State | None = None
+        self._parts: dict[str, MemoryCheckpoint] = {}
+        self._sink = tell
+
+    def save(self, state: State) -> None:
+        self._state = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def load(self) -> State | None:
+        return None if self._state is None else dict(self._state)
+
+    def part(self, name: str) -> Checkpoint:
+        return self._parts.setdefault(name, MemoryCheckpoint(self._sink))
+
+
 class StoredCheckpoint(TimedCheckpoint):
     """States as safetensors files, replaced whole.
 

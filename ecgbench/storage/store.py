@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from ecgbench.core.errors import StoreError, accessing, refused
 from ecgbench.core.progress import Progress
 from ecgbench.storage.backend import MANIFEST, Backend
-from ecgbench.storage.checkpoint import StoredCheckpoint, TimedCheckpoint
+from ecgbench.storage.checkpoint import MemoryCheckpoint, StoredCheckpoint, TimedCheckpoint
 from ecgbench.storage.files import write_file
 from ecgbench.storage.folders import Folders
 from ecgbench.storage.keys import canonical_json, key_of
@@ -121,8 +121,10 @@ class Store:
         finally:
             lock.release()
 
-    def checkpoint(self, stage: str, key: str, tell: Callable[[Progress], None]) -> StoredCheckpoint:
-        """A checkpoint whose states survive the process; `finish` it once the result is kept."""
+    def checkpoint(self, stage: str, key: str, tell: Callable[[Progress], None], alone: bool = True) -> TimedCheckpoint:
+        """A checkpoint whose states survive the process, where it is `alone`; `finish` it once the result is kept."""
+        if not alone:
+            return MemoryCheckpoint(tell)
         return StoredCheckpoint(self.root / "unfinished" / f"{stage}-{key}", "main", tell)
 
     def _keep(

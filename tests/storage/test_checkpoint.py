@@ -37,6 +37,22 @@ def test_the_seconds_of_a_killed_process_count_up_to_what_it_kept(
     assert resumed.seconds == 7 + 30
 
 
+def test_a_checkpoint_that_is_not_alone_keeps_its_states_for_its_own_process(tmp_path: Path) -> None:
+    checkpoint = Store(tmp_path).checkpoint("victims", "k", lambda _: None, alone=False)
+    assert checkpoint.load() is None
+    for name, each in (("main", checkpoint), ("part", checkpoint.part("part"))):
+        weight = torch.ones(2)
+        each.save({name: weight})
+        weight += 1
+    checkpoint.start()
+    checkpoint.finish()
+    for name, each in (("main", checkpoint), ("part", checkpoint.part("part"))):
+        state = each.load()
+        assert state is not None and list(state) == [name] and torch.equal(state[name], torch.ones(2))
+    assert Store(tmp_path).checkpoint("victims", "k", lambda _: None, alone=False).load() is None
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_state_is_replaced_whole(tmp_path: Path) -> None:
     checkpoint = Store(tmp_path).checkpoint("victims", "k", lambda _: None)
     checkpoint.save({"epoch": torch.tensor(1)})
