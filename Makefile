@@ -6,8 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint format board docs docs-site clean
-.PHONY: demo test browser-test slow lint format board site docs clean
+.PHONY: demo test browser-test slow lint format board site docs docs-site clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt

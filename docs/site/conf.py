@@ -19,7 +19,7 @@ include_patterns = [
     *("README.md", "CHANGELOG.md", "docs/*.md", "docs/site/*.md", "docs/site/*.rst", "plugins/example/README.md"),
     *("leaderboard/*.md", "leaderboard/pages/**.md"),
 ]
-exclude_patterns = [".*", "build", "ecgbench", "plugins/ecgbench_plugins", "tests", "benchmarks"]
+exclude_patterns = [".*", "build", "site", "ecgbench", "plugins/ecgbench_plugins", "tests", "benchmarks"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_title = "ecgbench"
