@@ -192,7 +192,8 @@ def test_a_store_is_opened_again_by_its_place(place: Place) -> None:
     store = place.store()
     store.add("outcomes", MADE_OF, FILES)
     assert open_store(store.entries.place, place.local).get("outcomes", KEY) == FILES
-    assert reopened(store.entries.place, store.root) == Store(store.root, elsewhere=store.elsewhere)
+    again = reopened(store.entries.place, store.root)
+    assert (again.root, again.elsewhere, again.get("outcomes", KEY)) == (store.root, store.elsewhere, FILES)
     assert store.where("outcomes", KEY).endswith(f"/store/outcomes/{KEY}")
 
 
