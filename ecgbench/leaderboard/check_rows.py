@@ -10,15 +10,17 @@ from typing import Any
 from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import DataError, EcgbenchError, StoreError
+from ecgbench.evaluation.sweep import Protocol
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.results.files import irregular
 from ecgbench.results.labels import FOLDER, Stated, labels_path, read_labels, write_labels
 from ecgbench.results.published import Published, find, read_published
 from ecgbench.results.record import Record
-from ecgbench.results.verification import strays, verify
+from ecgbench.results.verification import is_older, strays, verify
 from ecgbench.runs.cache import Recordings
 from ecgbench.runs.cell import headline_of
 from ecgbench.runs.runner import Runner
+from ecgbench.runs.scoring import goes_on
 
 RESULTS = "results"
 
@@ -97,6 +99,19 @@ def check_results(leaderboard: Path) -> tuple[Rows, list[str]]:
     return rows, [*rows.faults, *faults_of_rows(rows.published, known), *strays(results)]
 
 
+def _of_attack(record: Record, protocol: Protocol, catalog: Catalog) -> Iterator[str]:
+    """Where a row says of its attack what the attack, if it is known here, does not say of itself."""
+    try:
+        attack = catalog.resolve("attack", record.attack)
+    except EcgbenchError:
+        return
+    own = {"determinism": attack.determinism, "goes_on": goes_on(protocol, attack)}
+    for name, value in own.items():
+        stated = getattr(record, name)
+        if stated != value and not is_older(record):
+            yield f"{name} is {stated!r}; its attack says {value!r}."
+
+
 def _unknown(known: KnownDatasets) -> list[str]:
     """A sentence for each dataset that was asked for in vain."""
     return [
@@ -156,6 +171,7 @@ def _of_dataset(row: Published, known: KnownDatasets) -> Iterator[str]:
         task = known.task(record.dataset, record.provenance.data)
         if task is None:
             return
+        yield from _of_attack(record, protocol, catalog)
         headline = headline_of(dataset.defaults, threat, record.eps)
         yield from Stated(record, row.outcomes, task, threat, protocol, headline).faults()
     except EcgbenchError as fault:

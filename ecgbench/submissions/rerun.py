@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecgbench.checks.cheap import SAME
+from ecgbench.checks.cheap import SAME, CheapChecks
+from ecgbench.checks.flags import BY_EFFECT
 from ecgbench.checks.probe import EFFECT
 from ecgbench.core.errors import EcgbenchError, StoreError
 from ecgbench.core.fingerprint import digest
@@ -35,6 +36,7 @@ from ecgbench.storage.store import Store, key_of
 
 SHARE = 0.05  # of the attacked samples are attacked again
 FEWEST = 50  # at least, where there are so many
+ROUNDING = 0.1  # of a check's threshold, for rounding on another processor
 SIGNIFICANT = 0.01  # for attacks that need not give the same twice
 
 
@@ -42,6 +44,8 @@ SIGNIFICANT = 0.01  # for attacks that need not give the same twice
 class Rerun:
     """What was found: how many of the `clean` predictions differ beyond rounding, and of `drawn` samples attacked again
     how many were stated robust and fell (`fell`), or were stated adversarial and held (`held`), at any eps.
+
+    `hidden` are flags that are raised here and not stated.
     """
 
     clean: int
@@ -49,6 +53,7 @@ class Rerun:
     fell: int = 0
     held: int = 0
     repeatable: bool = True
+    hidden: tuple[str, ...] = ()
 
     @property
     def fault(self) -> str | None:
@@ -59,6 +64,8 @@ class Rerun:
         """
         if self.clean:
             return f"the weights give other predictions on {self.clean} clean samples"
+        if self.hidden:
+            return f"the checks {', '.join(self.hidden)} are raised here, and not stated so"
         found = f"of {self.drawn} attacked samples {self.fell} stated robust fell and {self.held} stated fallen held"
         if self.repeatable:
             return found if self.fell + self.held > EFFECT * self.drawn else None
@@ -122,7 +129,22 @@ def _compared(row: Published, sweep: Sweep, seed: str) -> Rerun:
     again = replace(sweep, task=part).run(Checkpoint()).adversarial
     stated = outcomes.adversarial[:, rows]
     fell, held = (again & ~stated).any(0), (~again & stated).any(0)
-    return Rerun(0, len(rows), int(fell.sum()), int((held & ~fell).sum()), sweep.attack.determinism == "sample")
+    return Rerun(
+        clean=0,
+        drawn=len(rows),
+        fell=int(fell.sum()),
+        held=int((held & ~fell).sum()),
+        repeatable=sweep.attack.determinism == "sample",
+        hidden=_hidden(row, sweep, outcomes),
+    )
+
+
+def _hidden(row: Published, sweep: Sweep, outcomes: Outcomes) -> tuple[str, ...]:
+    """The cheap checks that are raised here, by more than rounding, and that the row does not state as raised."""
+    found = [check for check in CheapChecks(sweep, outcomes, row.record.headline).run() if check.raised]
+    beyond = (check for check in found if check.code in BY_EFFECT and check.effect > check.threshold * (1 + ROUNDING))
+    codes = {check.code for check in (*beyond, *(check for check in found if check.code not in BY_EFFECT))}
+    return tuple(sorted(codes - set(row.record.flags)))
 
 
 def _differing(sweep: Sweep, outcomes: Outcomes) -> int:

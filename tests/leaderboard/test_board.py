@@ -354,7 +354,7 @@ def test_a_dataset_that_nobody_here_knows_the_labels_of_is_a_fault(leaderboard: 
 
 def test_a_row_of_an_embedded_dataset_is_compared_with_it(leaderboard: Path) -> None:
     data = hashlib.sha256(b"").hexdigest()
-    odd = row(made_up(["0", "01"]), dataset="synthetic-beats[beats=200]")
+    odd = row(made_up(["0", "01"]), dataset="synthetic-beats[beats=200]", determinism="chunk", goes_on=True)
     made = provenance_of(odd)
     named = made.identity | {"victim": made.identity["victim"] | {"data": data}}
     facts = {"identity": named, "data": data, "outcomes": key_of(named), "victim": key_of(named["victim"])}
@@ -364,6 +364,8 @@ def test_a_row_of_an_embedded_dataset_is_compared_with_it(leaderboard: Path) -> 
     faults = check(leaderboard)
     assert any("ids of the samples are not those of its dataset" in fault for fault in faults)
     assert any("synthetic is False; its dataset says True." in fault for fault in faults)
+    assert any("determinism is 'chunk'; its attack says 'sample'." in fault for fault in faults)
+    assert any("goes_on is True; its attack says False." in fault for fault in faults)
 
 
 def test_outcomes_altered_by_hand_are_found(leaderboard: Path) -> None:
