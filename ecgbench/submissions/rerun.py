@@ -64,16 +64,19 @@ class Rerun:
         """
         if self.clean:
             return f"the weights give other predictions on {self.clean} clean samples"
-        if self.hidden:
-            return f"the checks {', '.join(self.hidden)} are raised here, and not stated so"
         found = f"of {self.drawn} attacked samples {self.fell} stated robust fell and {self.held} stated fallen held"
+        if self._differs():
+            return found
+        return f"the checks {', '.join(self.hidden)} are raised here, and not stated so" if self.hidden else None
+
+    def _differs(self) -> bool:
+        """Whether the samples that were attacked again contradict the row."""
+        both = self.fell + self.held
         if self.repeatable:
-            return found if self.fell + self.held > EFFECT * self.drawn else None
+            return both > EFFECT * self.drawn
         from scipy.stats import binomtest
 
-        both = self.fell + self.held
-        unlikely = both and binomtest(self.fell, both, alternative="greater").pvalue < SIGNIFICANT
-        return found if unlikely else None
+        return bool(both) and float(binomtest(self.fell, both, alternative="greater").pvalue) < SIGNIFICANT
 
 
 def drawn_rows(structure: Structure, key: str, seed: str) -> NDArray[np.int64]:
