@@ -54,16 +54,21 @@ def run(
     device: str = "cpu",
     plugins: Sequence[str] = (),
     leaderboard: str | Path | None = None,
+    isolate: bool = False,
+    jobs: int | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> list[Record]:
     """Run a suite file, or the grid of all combinations of the selectors given; the records, in order.
 
     Selectors and defaults are those of the command line; `data` maps a dataset's name to its folder; `audit` makes
     the costly checks, too; `skip_bad_records` leaves out damaged recordings, named in the records; published victims of
-    `leaderboard` are used instead of a training. Raises EcgbenchError for what cannot be planned, DataError and
-    StoreError for recordings and a machine that do not let it run; a cell that fails gives a record whose `status`
-    says so.
+    `leaderboard` are used instead of a training. With `isolate` every victim and every cell has a process of its own,
+    `jobs` at once (by default one for each core), so that a plugin that crashes ends no other cell. Raises
+    EcgbenchError for what cannot be planned, DataError and StoreError for recordings and a machine that do not let it
+    run; a cell that fails gives a record whose `status` says so.
     """
+    if jobs is not None and (not isolate or jobs < 1):
+        raise EcgbenchError(f"jobs={jobs} and isolate={isolate} given; expected 1 or more, and isolate=True.")
     runner = open_runner(
         data=data or {}, store=store, device=device, plugins=plugins, leaderboard=leaderboard, tell=tell
     )
@@ -92,7 +97,15 @@ def run(
         if skip_bad_records:
             cells = skipping_bad(cells, runner.catalog)
         runner.find(cells)
-        return [runner.execute(cell) for cell in cells]
+        return _isolated(runner, cells, jobs) if isolate else [runner.execute(cell) for cell in cells]
+
+
+def _isolated(runner: Runner, cells: Sequence[Cell], jobs: int | None) -> list[Record]:
+    from ecgbench.engine import Engine, Limits, Listener, Local, most_memory
+
+    engine = Engine(runner, Listener(runner.tell), Local(jobs, Limits(memory=most_memory())))
+    found = {cell.number: cell.record for cell in engine.run(cells)}
+    return [found[number] for number in range(len(cells))]
 
 
 def evaluate(

@@ -39,7 +39,8 @@ class Answer:
 
 
 def ecgbench(home: Path, *arguments: str, **variables: str) -> Answer:
-    """Run a command in this process, with everything it keeps below `home`."""
+    """Run a command in this process, cells included, with everything it keeps below `home`."""
+    arguments = _here(arguments)
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     code = 0
     with (
@@ -56,7 +57,8 @@ def ecgbench(home: Path, *arguments: str, **variables: str) -> Answer:
 
 
 def spawn(home: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.Popen[str]:
-    """Start a command in a process of its own."""
+    """Start a command in a process of its own, in which its cells are run, too, unless it says --isolate."""
+    arguments = _here(arguments)
     return subprocess.Popen(
         [sys.executable, "-c", START, *arguments],
         env=environment(home, **variables),
@@ -67,9 +69,14 @@ def spawn(home: Path, *arguments: str, cwd: Path | None = None, **variables: str
     )
 
 
-def finished(process: subprocess.Popen[str]) -> Answer:
-    """What a spawned command answered."""
-    out, err = process.communicate(timeout=120)
+def _here(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    isolated = {"--isolate", "--no-isolate"} & set(arguments)
+    return arguments if "run" not in arguments[:2] or isolated else (*arguments, "--no-isolate")
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 120) -> Answer:
+    """What a spawned command answered, within so many seconds."""
+    out, err = process.communicate(timeout=seconds)
     return Answer(process.returncode, out, err)
 
 

@@ -96,7 +96,7 @@ class Asked:
         )
 
 
-def _gathered(command: Command, kind: type[Any], name: str) -> Command:
+def gathered(command: Command, kind: type[Any], name: str) -> Command:
     """The command with the options that are fields of `kind` as one value, its argument `name`."""
     own = [field.name for field in fields(kind)]
 
@@ -110,7 +110,7 @@ def _gathered(command: Command, kind: type[Any], name: str) -> Command:
 
 def grid_options(command: Command) -> Command:
     """What to run, as `asked`: a suite file, or one selector or more per kind; and `place`, as `runner_options`."""
-    command = _gathered(command, Asked, "asked")
+    command = gathered(command, Asked, "asked")
     for option in reversed(
         (
             click.argument("suite", required=False, type=click.Path(dir_okay=False)),
@@ -146,7 +146,7 @@ def grid_options(command: Command) -> Command:
 
 def runner_options(command: Command) -> Command:
     """Where to run it, as `place`."""
-    command = _gathered(command, Place, "place")
+    command = gathered(command, Place, "place")
     for option in reversed(
         (
             click.option("--data", multiple=True, metavar="NAME=PATH", help="Folder of one dataset's recordings."),

@@ -41,20 +41,12 @@ class Reporter:
         if self._live:
             self._show(("prepare", number), f"{self._prefix} prepare", 1, 0, "")
 
-    def finish(self, record: Record) -> None:
-        """A cell has its record."""
+    def finish(self, record: Record, seconds: float) -> None:
+        """A cell has its record, after so many seconds."""
         self._close()
         if self._quiet and record.status == "ok":
             return
-        names = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
-        seconds = time.monotonic() - self._began
-        if record.status == "ok":
-            path = " -> ".join(f"{score.acc:.3f}" for score in (record.scores[0], record.scores[-1]))
-            flags = f", flagged {' '.join(record.flags)}" if record.flags else ""
-            result = f"ACC {path} at eps {record.scores[-1].eps:g}{flags}"
-        else:
-            result = f"{record.status}: {record.error}"
-        click.echo(f"{self._prefix} {names}: {result} ({seconds:.1f} s)", err=True)
+        click.echo(line_of(self._prefix, record, seconds), err=True)
 
     def tell(self, progress: Progress) -> None:
         """Show one step."""
@@ -91,3 +83,15 @@ class Reporter:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+def line_of(prefix: str, record: Record, seconds: float) -> str:
+    """What came of a cell, in a line."""
+    names = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
+    if record.status == "ok":
+        path = " -> ".join(f"{score.acc:.3f}" for score in (record.scores[0], record.scores[-1]))
+        flags = f", flagged {' '.join(record.flags)}" if record.flags else ""
+        result = f"ACC {path} at eps {record.scores[-1].eps:g}{flags}"
+    else:
+        result = f"{record.status}: {record.error}"
+    return f"{prefix} {names}: {result} ({seconds:.1f} s)"

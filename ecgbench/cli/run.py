@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ecgbench.cli.engaged import Engaged, engine_options
 from ecgbench.cli.layout import fold
 from ecgbench.cli.options import Asked, Place, grid_options, remark, runner_options
 
@@ -30,6 +32,7 @@ SYNTHETIC = "these signals are synthetic, no recordings; real ones: ecgbench dat
     "--figures", type=click.Path(file_okay=False), help="Draw curves, matrices and saved perturbations as SVG."
 )
 @click.option("--retrain", is_flag=True, help="Make every stage again, whatever is kept.")
+@engine_options
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
     as_json: bool,
@@ -38,38 +41,44 @@ def run(
     figures: str | None,
     retrain: bool,
     quiet: bool,
+    how: Engaged,
     asked: Asked,
     place: Place,
 ) -> int:
     """Train, attack and score every combination of the selectors, or a SUITE (TOML)."""
-    from ecgbench.cli.progress import Reporter
     from ecgbench.cli.tables import tables
     from ecgbench.results.bounds import Bounds
 
-    reporter = Reporter(quiet, debug=click.get_current_context().find_root().params.get("debug", False))
+    how.check()
+    debug = click.get_current_context().find_root().params.get("debug", False)
+    reporter = how.reporter(quiet, debug)
     runner = place.runner(reporter.tell, retrain)
-    cells = asked.cells(runner)
+    cells = how.chosen(asked.cells(runner), runner)
     runner.find(cells)
-    records: list[Record] = []
-    bounds = Bounds() if results is None else Bounds.read(Path(results).parent)
-    with reporter:
-        for number, cell in enumerate(cells, 1):
-            reporter.begin(number, len(cells))
-            record = runner.execute(cell)
-            if results is not None:
-                record = _judged(runner, record, bounds)
-            reporter.finish(record)
-            records.append(record)
-            if as_json:
-                click.echo(record.json() + b"\n", nl=False)
-            if results is not None:
-                _publish(runner, record, Path(results), victims)
-    if not as_json:
+    bounds = None if results is None else Bounds.read(Path(results).parent)
+    found: dict[int, Record] = {}
+    interrupted = False
+    with reporter, how.run(runner, cells, reporter) as finished:
+        try:
+            for cell in finished:
+                record = cell.record if bounds is None else _judged(runner, cell.record, bounds)
+                reporter.finish(record, cell.seconds)
+                found[cell.number] = record
+                if as_json:
+                    click.echo(record.json() + b"\n", nl=False)
+                if results is not None:
+                    _publish(runner, record, Path(results), victims)
+        except KeyboardInterrupt:
+            interrupted = True
+    records = [found[number] for number in sorted(found)]
+    if not as_json and (records or not interrupted):
         click.echo(tables(records), nl=False)
-    if figures is not None:
-        _draw(runner, cells, records, Path(figures))
+    if figures is not None and not interrupted:
+        _draw(replace(runner, retrain=False), cells, records, Path(figures))
     if any(record.synthetic for record in records):
         remark(SYNTHETIC)
+    if interrupted:
+        raise KeyboardInterrupt
     return _status([record.status for record in records])
 
 

@@ -14,9 +14,10 @@ from ecgbench.core.dataroot import DataRoot, digest
 from ecgbench.core.errors import ContractError, DataError, EcgbenchError
 from ecgbench.core.interfaces import Dataset, returned
 from ecgbench.core.progress import Progress
-from ecgbench.evaluation.guard import guarded
+from ecgbench.evaluation.guard import blame, guarded
 from ecgbench.evaluation.lending import AS_LENT, tensors
 from ecgbench.registry.identity import Identity
+from ecgbench.runs.intact import HostCode
 from ecgbench.storage.store import Store, TimedCheckpoint, key_of
 
 Files = dict[str, bytes]
@@ -63,6 +64,7 @@ class Cache:
     tell: Callable[[Progress], None]
     rebuild: bool = False
     _remade: set[str] = field(default_factory=set, repr=False)
+    _host: HostCode = field(default_factory=HostCode.now, repr=False)
 
     def has(self, stage: str, identity: Identity) -> bool:
         """Whether the result is kept, whole."""
@@ -72,6 +74,10 @@ class Cache:
         """The files of a stage; None where they are missing, or to be made anew."""
         key = key_of(identity)
         return None if self.rebuild and key not in self._remade else self.store.get(stage, key)
+
+    def accept(self, identity: Identity) -> None:
+        """Take a result as it is kept, although everything is to be made anew: another process has just made it."""
+        self._remade.add(key_of(identity))
 
     def get_or_make(self, stage: str, identity: Identity, make: Make) -> Files:
         """The files of a stage: found, or made by one process while others wait."""
@@ -84,7 +90,7 @@ class Cache:
             if files is None:
                 checkpoint = self.store.checkpoint(stage, key, self.tell, alone)
                 try:
-                    files = make(checkpoint)
+                    files = self._made(make, checkpoint)
                 except ContractError:
                     checkpoint.finish()  # what a plugin may have spoiled is not gone on from
                     raise
@@ -101,6 +107,15 @@ class Cache:
             return self.store.add(stage, identity, files)
         self.store.put(stage, identity, files)
         return files
+
+    def _made(self, make: Make, checkpoint: TimedCheckpoint) -> Files:
+        """What `make` gives. Raises ContractError, with the code as it was, where it was made with other code."""
+        try:
+            return make(checkpoint)
+        finally:
+            changed = self._host.put_back()
+            if changed:
+                blame("a plugin of this cell", "the code of ecgbench left as it was", f"another {changed[0]}")
 
 
 @dataclass(frozen=True)

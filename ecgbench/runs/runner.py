@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from traceback import format_exception
+from typing import Literal
 
 import msgspec
 
@@ -49,7 +50,8 @@ class Planned:
 class Runner:
     """Plugins, recordings, store and device; `tell` hears the progress. Cells are given as values or as jobs.
 
-    `checkpoints` holds published victims, see `Victims`. `retrain` ignores them and the store.
+    `checkpoints` holds published victims, see `Victims`. `retrain` ignores them and the store. Without `trains`, a cell
+    whose victim is not there fails.
     """
 
     catalog: Catalog
@@ -59,6 +61,7 @@ class Runner:
     tell: Callable[[Progress], None] = lambda _: None
     retrain: bool = False
     checkpoints: Store | None = None
+    trains: bool = True
 
     @cached_property
     def cache(self) -> Cache:
@@ -72,8 +75,9 @@ class Runner:
 
     @cached_property
     def victims(self) -> Victims:
-        """Who is attacked."""
-        return Victims(self.cache, self.recordings, self.checkpoints, self.device)
+        """Who is attacked. Those that other jobs have trained are not made anew with the rest."""
+        cache = self.cache if self.trains else replace(self.cache, rebuild=False)
+        return Victims(cache, self.recordings, self.checkpoints, self.device, self.trains)
 
     def plan(self, cells: Iterable[Cell | CellJob]) -> list[Planned]:
         """What a run would do; nothing is trained or attacked."""
@@ -101,9 +105,57 @@ class Runner:
         with apart():
             return self._executed(self._cell(cell))
 
+    def kept(self, cell: Cell | CellJob) -> Record | None:
+        """The record of a cell, if it is there; nothing is made."""
+        with apart():
+            return self._found(Walk(self._context(self._cell(cell)), self.cache))
+
+    def key(self, job: Cell | CellJob | VictimJob) -> str:
+        """The key of what a job makes: a victim, or the record of a cell as far as its victims are there."""
+        with apart():
+            if isinstance(job, VictimJob):
+                return key_of(self.victims.used(self._spec(job)).made_of)
+            return key_of(self._context(self._cell(job)).identities["records"])
+
+    def has_victim(self, victim: VictimSpec | VictimJob) -> bool:
+        """Whether a victim is there, trained here or published."""
+        with apart():
+            return self.victims.used(self._spec(victim)).weights is not None
+
+    def train(self, victim: VictimJob, cells: Sequence[Cell | CellJob]) -> str | None:
+        """Train a victim for the cells that wait for it; why that failed, None where it is there.
+
+        Where none of the cells could use it, nothing is trained: each says why when it is run. Raises as `execute`.
+        """
+        with apart():
+            waiting = [self._cell(cell) for cell in cells]
+            if waiting and all(map(self._is_ruled_out, waiting)):
+                return None
+            try:
+                base = self._spec(victim).base
+                if base is not None:
+                    self.victims.accept(base)
+                self.victim(victim)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                return self.fault(error, waiting[0])
+        return None
+
+    def fault(self, error: BaseException, cell: Cell | CellJob) -> str:
+        """Why a cell failed, in a line. Raises what ends the run instead, see `execute`."""
+        cell = self._cell(cell)
+        self._raise_if_it_ends_the_run(error, cell)
+        self.cache.tell(Failed("".join(format_exception(error))))
+        return Fault(error, cell, self.catalog).reason()
+
+    def unscored(self, cell: Cell | CellJob, status: Literal["failed", "skipped"], why: str) -> Record:
+        """The record of a cell that gave no score."""
+        return unscored(CellLabels.of(self._cell(cell), self.catalog), status, why)
+
     def victim(self, victim: VictimSpec | VictimJob) -> Trained:
         """A trained victim, found or made."""
-        return self.victims.get(victim.victim(self.catalog) if isinstance(victim, VictimJob) else victim)
+        return self.victims.get(self._spec(victim))
 
     def task(self, dataset: Dataset) -> Task:
         """The loaded task."""
@@ -139,6 +191,18 @@ class Runner:
     def _cell(self, cell: Cell | CellJob) -> Cell:
         return cell.cell(self.catalog) if isinstance(cell, CellJob) else cell
 
+    def _spec(self, victim: VictimSpec | VictimJob) -> VictimSpec:
+        return victim.victim(self.catalog) if isinstance(victim, VictimJob) else victim
+
+    def _is_ruled_out(self, cell: Cell) -> bool:
+        """Whether a cell ends before it meets its victim."""
+        context = self._context(cell)
+        try:
+            check_feasible(cell.threat, context.task, cell.eps)
+            return context.unfit() is not None
+        except Exception:  # said when the cell itself is run
+            return True
+
     def _context(self, cell: Cell) -> CellContext:
         return CellContext(cell, self.catalog, self.victims)
 
@@ -155,33 +219,33 @@ class Runner:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything; its cell failed, the others go on
-            self._raise_if_it_ends_the_run(error, cell)
-            self.cache.tell(Failed("".join(format_exception(error))))
-            labels = CellLabels.of(cell, self.catalog)
-            return unscored(labels, "failed", Fault(error, cell, self.catalog).reason())
+            return self.unscored(cell, "failed", self.fault(error, cell))
         if cell.save_perturbations and record.status == "ok":
             try:
                 self.perturbations_of(cell)
             except Exception as error:  # the record stands, whatever the plugin does when it is asked again
-                self._raise_if_it_ends_the_run(error, cell)
-                reason = Fault(error, cell, self.catalog).reason()
-                self.cache.tell(Note(f"no perturbations of {record.key[:12]}: {reason}"))
+                self.cache.tell(Note(f"no perturbations of {record.key[:12]}: {self.fault(error, cell)}"))
         return record
 
     def _record(self, cell: Cell) -> Record:
         context = self._context(cell)
-        walk = Walk(context, self.cache)
-        kept = walk.find("records")
+        kept = self._found(Walk(context, self.cache))
         if kept is not None:
-            record = msgspec.json.decode(kept["record.json"], type=Record)
-            self._compare(record)
-            return record
+            return kept
         check_feasible(cell.threat, context.task, cell.eps)
         unfit = context.unfit()
         if unfit is not None:
             return unscored(context.labels, "skipped", unfit)
         walk = Walk(context.trained(), self.cache)
         return msgspec.json.decode(walk.files("records")["record.json"], type=Record)
+
+    def _found(self, walk: Walk) -> Record | None:
+        files = walk.find("records")
+        if files is None:
+            return None
+        record = msgspec.json.decode(files["record.json"], type=Record)
+        self._compare(record)
+        return record
 
     def _raise_if_it_ends_the_run(self, error: BaseException, cell: Cell) -> None:
         end = Fault(error, cell, self.catalog).ends_run()

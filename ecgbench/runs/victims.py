@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ecgbench.core.data import Batch, Task
-from ecgbench.core.errors import ContractError
+from ecgbench.core.errors import ContractError, EcgbenchError
 from ecgbench.core.fingerprint import digest
 from ecgbench.core.interfaces import Defense, returned
 from ecgbench.core.outputs import SINGLE_LABEL, Outputs
@@ -53,14 +53,17 @@ class Victims:
     """Where victims come from.
 
     `published` holds those of a leaderboard: one of the same parameters, data and seed is used instead of a
-    training, even if its sources have changed since, which is said.
+    training, even if its sources have changed since, which is said. Without `trains`, one that is not there is
+    an error.
     """
 
     cache: Cache
     recordings: Recordings
     published: Store | None = None
     device: str = "cpu"
+    trains: bool = True
     _said: set[str] = field(default_factory=set, repr=False)
+    _found: dict[VictimSpec, VictimIdentity] = field(default_factory=dict, repr=False)
 
     def get(self, spec: VictimSpec) -> Trained:
         """The trained victim: kept, published, or trained now."""
@@ -84,8 +87,25 @@ class Victims:
         """Whether no training is needed."""
         return self.cache.has(STAGE, identity) or self._ready(identity) is not None
 
+    def accept(self, spec: VictimSpec) -> None:
+        """Take a victim, and those it starts from, as they are kept, although everything is to be made anew."""
+        self.cache.accept(self._identity(spec))
+        if spec.base is not None:
+            self.accept(spec.base)
+
     def used(self, spec: VictimSpec) -> VictimIdentity:
-        """The identity of the victim that will be used: its own, or that of a published one that stands in for it."""
+        """The identity of the victim that will be used: its own, or that of a published one that stands in for it.
+
+        Once its weights are there, they are read no more: a grid asks for every cell.
+        """
+        if spec not in self._found:
+            used = self._used(spec)
+            if used.weights is None:
+                return used
+            self._found[spec] = used
+        return self._found[spec]
+
+    def _used(self, spec: VictimSpec) -> VictimIdentity:
         identity = self._identity(spec)
         ready = self._ready(identity)
         files = self.cache.get(STAGE, identity) if ready is None else ready[2]
@@ -135,6 +155,8 @@ class Victims:
             self.cache.tell(Started(f"training a victim: no published one like it is {where}, see --leaderboard."))
 
     def _train(self, spec: VictimSpec, checkpoint: TimedCheckpoint) -> Files:
+        if not self.trains:
+            raise EcgbenchError("the victim is no longer kept; expected its own job to have trained it: run it again.")
         self._say_why_it_trains()
         self._try_out(spec)
         defense, module, rng = spec.defense, self._blank(spec), stream("train", spec.seed)

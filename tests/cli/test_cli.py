@@ -277,7 +277,7 @@ def test_on_a_terminal_training_and_attack_show_how_far_they_are_and_what_is_lef
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     words = ["run", "--dataset", "synthetic-beats[beats=400]", "--model", "mlp", "--defense", "none[epochs=60]"]
-    words += ["--attack", "pgd[steps=30]", "--eps", "0.001,0.002,0.003"]
+    words += ["--attack", "pgd[steps=30]", "--eps", "0.001,0.002,0.003", "--no-isolate"]
     with subprocess.Popen(
         [sys.executable, "-c", START, *words], env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=theirs
     ) as process:

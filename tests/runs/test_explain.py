@@ -77,7 +77,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, dict[str, str]
     for name in ("ecgbench", "plugins/ecgbench_plugins"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     made = Copy(root, home)
-    (records,) = made.commands(("run", *GRID, "--json"))
+    (records,) = made.commands(("run", *GRID, "--json", "--no-isolate"))
     return made, {record["attack"]: record["key"] for record in lines(records)}
 
 
@@ -139,7 +139,7 @@ def test_an_edited_metric_or_check_is_made_again_without_an_attack(
     project, keys = copy
     before = {path: stamp for path, stamp in stamps(project.home).items() if path.parent.parent.name in kept}
     with project.edited(EDITS[edit][0]):
-        (records,) = project.commands(("run", *FGSM, "--json"))
+        (records,) = project.commands(("run", *FGSM, "--json", "--no-isolate"))
     (record,) = lines(records)
     after = stamps(project.home)
     assert {path: after[path] for path in before} == before

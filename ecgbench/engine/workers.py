@@ -1,0 +1,140 @@
+"""Where the jobs of a grid run: children of this process, each under a thread that supervises it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol
+
+from ecgbench.core.progress import Progress
+from ecgbench.engine.request import Request
+from ecgbench.engine.supervisor import Child, Ended, Limits, supervise
+from ecgbench.runs.job import Job
+
+
+@dataclass(frozen=True)
+class Began:
+    """A job was given to a child."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Told:
+    """A child tells how far its job is."""
+
+    job: Job
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Over:
+    """A child has ended."""
+
+    job: Job
+    ended: Ended
+
+
+Event = Began | Told | Over
+
+
+class Pool(Protocol):
+    """Jobs under way. All calls come from one thread."""
+
+    @property
+    def size(self) -> int:
+        """How many jobs run at once."""
+
+    @property
+    def running(self) -> AbstractSet[Job]:
+        """The jobs that were begun and are not over."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job can be begun."""
+
+    def begin(self, job: Job, request: Request, more: bool) -> None:
+        """Do a job; `more`: another one waits for the next place."""
+
+    def event(self, seconds: float) -> Event | None:
+        """What happens next; None where nothing does for so long. Raises EcgbenchError where no job can go on."""
+
+    def close(self) -> None:
+        """End all that is under way, and wait for it."""
+
+
+class Workers(Protocol):
+    """A place where jobs can run."""
+
+    def open(self, stop: threading.Event, jobs: int) -> Pool:
+        """A pool for so many jobs; those under way end when `stop` is set. Raises EcgbenchError where there is none."""
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Local:
+    """On the machine of this process: `jobs` at once (default: one for each core), which share the cores as threads."""
+
+    jobs: int | None = None
+    limits: Limits = Limits()
+
+    def open(self, stop: threading.Event, jobs: int) -> LocalPool:
+        size = max(1, min(self.jobs or cores(), jobs))
+        return LocalPool(size, self.limits, stop)
+
+
+class LocalPool:
+    """Children at work, and one that warms up for the next job."""
+
+    def __init__(self, size: int, limits: Limits, stop: threading.Event) -> None:
+        self.size = size
+        self._limits, self._stop = limits, stop
+        self._threads = max(1, cores() // size)
+        self._running: dict[Job, threading.Thread] = {}
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._spare: Child | None = None
+
+    @property
+    def running(self) -> AbstractSet[Job]:
+        return self._running.keys()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._running) < self.size
+
+    def begin(self, job: Job, request: Request, more: bool) -> None:
+        child = self._spare if self._spare is not None and self._spare.alive else Child.start(self._threads)
+        self._spare = Child.start(self._threads) if more else None
+        thread = threading.Thread(target=self._supervise, args=(job, child, request), daemon=True)
+        self._running[job] = thread
+        self._events.put(Began(job))
+        thread.start()
+
+    def event(self, seconds: float) -> Event | None:
+        try:
+            event = self._events.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(event, Over):
+            self._running.pop(event.job).join()
+        return event
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._spare is not None:
+            self._spare.kill()
+        for thread in self._running.values():
+            thread.join()
+
+    def _supervise(self, job: Job, child: Child, request: Request) -> None:
+        def tell(progress: Progress) -> None:
+            self._events.put(Told(job, progress))
+
+        self._events.put(Over(job, supervise(child, request, self._limits, self._stop.is_set, tell)))
