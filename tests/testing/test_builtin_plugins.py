@@ -73,8 +73,8 @@ DEFENSE_VARIANTS = (
 STUDY = {"mse", "mse-margin", "nsr", "nsr1", "nsr2", "jacobian", "adversarial-nsr", "madry", "trades", "ibp"}
 
 
-VOLUMES = {"mrnet", "mrnet-small"}  # of models, asked on volumes by their own tests
-IMAGES = {"augmentation", "fgsm-augmentation", "fgsm-augmentation-study"}  # of defenses, likewise
+VOLUMES = {"mrnet", "mrnet-small", "mrnet-ensemble"}  # of models, asked on volumes by their own tests
+IMAGES = {"augmentation", "fgsm-augmentation", "fgsm-augmentation-study", "plane-ensemble"}  # of defenses, likewise
 FOREIGN = {"torchattacks", "foolbox", "art"}  # adapters of optional libraries; tests/adapters is about them
 
 

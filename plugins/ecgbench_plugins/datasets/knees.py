@@ -6,7 +6,7 @@ from typing import Literal
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Question = Literal["abnormal", "acl", "meniscus"]
-PLANES = ("axial", "coronal", "sagittal")
+PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 TASKS = ("abnormal", "acl", "meniscus")
 STANDARD = 255 / 49.73  # standard deviations of MRNet's grey values per unit of x: what its models standardise by
 SWEPT = (0.001, 0.003, 0.01, 0.03)  # eps of a run, in [0, 1]

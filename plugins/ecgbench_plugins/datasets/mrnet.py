@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -25,7 +25,8 @@ from ecgbench import (
     hookimpl,
 )
 from ecgbench_plugins.datasets.knee_files import SIDE, Tree, Volumes, mapped, read_labels
-from ecgbench_plugins.datasets.knees import STANDARD, SWEPT, Plane, Question, classes
+from ecgbench_plugins.datasets.knee_planes import knee_samples
+from ecgbench_plugins.datasets.knees import PLANES, STANDARD, SWEPT, Plane, Question, classes
 
 VALIDATES = 0.15  # of the training exams of each class
 STUDY = "chosen and tested on the same exams, as the study did: figures are too good"
@@ -39,14 +40,15 @@ class MRNet(Dataset):
     is: nothing is copied, files are mapped and decoded exam by exam. `scale` is in standard deviations of MRNet's grey
     values (49.73), so that `Threat[unit=SD]` has the eps of models on standardised input.
 
-    `plane` and `task` choose one of nine tasks. `channels=3` repeats the grey values, for attacks that perturb three
+    `plane` and `task` choose one of nine tasks; `plane="all"` gives all three planes, x (n, slices, 3, channels, 256,
+    256), for victims that see them at once. `channels=3` repeats the grey values, for attacks that perturb three
     channels each for itself. `split="holdout"` draws 15 % of the training exams of each class for validation, by
     `seed`, and tests on `valid`; `split="study"` both validates and tests on `valid`, as those who publish the best of
     their epochs did. `ids` are the numbers of the exams. The files name no patients: `group` is None.
     """
 
     defaults: ClassVar[Defaults] = Defaults(Threat("linf"), SWEPT, headline=0.01)
-    plane: Literal["axial", "coronal", "sagittal"] = "sagittal"
+    plane: Literal["axial", "coronal", "sagittal", "all"] = "sagittal"
     task: Literal["abnormal", "acl", "meniscus"] = "abnormal"
     split: Literal["holdout", "study"] = "holdout"
     channels: Literal[1, 3] = 1
@@ -56,20 +58,26 @@ class MRNet(Dataset):
         if not 0 <= self.seed < 2**32:
             raise EcgbenchError(f"mrnet: seed={self.seed} is out of range; expected 0 to 2**32 - 1.")
 
+    @property
+    def _planes(self) -> tuple[Plane, ...]:
+        return PLANES if self.plane == "all" else (self.plane,)
+
     def files(self, root: DataRoot) -> Mapping[str, Path]:
         tree = Tree.of(root)
-        return {**tree.files("train", self.plane, self.task), **tree.files("valid", self.plane, self.task)}
+        parts = [tree.files(part, plane, self.task) for part in ("train", "valid") for plane in self._planes]
+        return {name: path for part in parts for name, path in part.items()}
 
     def load(self, root: DataRoot) -> Task:
         tree = Tree.of(root)
-        given, held = (_Exams.read(tree, part, self.plane, self.task) for part in ("train", "valid"))
+        given, held = (_Exams.read(tree, part, self._planes, self.task) for part in ("train", "valid"))
         twice = np.intersect1d(given.ids, held.ids)
         if len(twice):
             raise DataError(f"mrnet: exam {twice[0]:04d} is in train and in valid; expected each exam once.")
         validates = _drawn(given, self.seed)
         train, val = (given, held) if self.split == "study" else (given[~validates], given[validates])
         longest = max(int(part.slices.max()) for part in (given, held))
-        notes = [f"{self.plane} series, task {self.task}", "no patients are named: no split can be patient-disjoint"]
+        series = f"{' and '.join(self._planes)} series, task {self.task}"
+        notes = [series, "no patients are named: no split can be patient-disjoint"]
         return Task(
             name="mrnet",
             classes=classes(self.task),
@@ -84,7 +92,7 @@ class MRNet(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class _Exams:
-    """Volumes of exams by their numbers, with label and number of slices."""
+    """Volumes of exams by their numbers, (exams, planes), with label and number of slices."""
 
     paths: NDArray[np.object_]
     ids: NDArray[np.int64]
@@ -92,31 +100,30 @@ class _Exams:
     slices: NDArray[np.int64]
 
     @classmethod
-    def read(cls, tree: Tree, part: str, plane: Plane, question: Question) -> _Exams:
+    def read(cls, tree: Tree, part: str, planes: Sequence[Plane], question: Question) -> _Exams:
         """Raises DataError, naming the exam, where labels and volumes do not fit or a volume is none."""
-        files = tree.files(part, plane, question)
-        labels = read_labels(files[f"{part}-{question}.csv"])
-        volumes = {int(path.stem): path for path in files.values() if path.suffix == ".npy"}
-        for exam in sorted(labels.keys() ^ volumes.keys()):
-            lacks = f"no volume in {part}/{plane}" if exam in labels else f"no label in {part}-{question}.csv"
-            raise DataError(f"mrnet: exam {exam:04d} has {lacks}; expected one of each.")
-        ids = np.array(sorted(volumes), np.int64)
-        paths = np.array([volumes[exam] for exam in ids.tolist()], object)
-        label = np.array([labels[exam] for exam in ids.tolist()], np.int64)
-        return cls(paths, ids, label, np.array([len(mapped(path)) for path in paths], np.int64))
+        columns = []
+        for plane in planes:
+            files = tree.files(part, plane, question)
+            labels = read_labels(files[f"{part}-{question}.csv"])
+            volumes = {int(path.stem): path for path in files.values() if path.suffix == ".npy"}
+            for exam in sorted(labels.keys() ^ volumes.keys()):
+                lacks = f"no volume in {part}/{plane}" if exam in labels else f"no label in {part}-{question}.csv"
+                raise DataError(f"mrnet: exam {exam:04d} has {lacks}; expected one of each.")
+            columns.append([volumes[exam] for exam in sorted(volumes)])
+        ids = np.array(sorted(labels), np.int64)
+        paths = np.array(columns, object).T
+        slices = [[len(mapped(path)) for path in row] for row in paths]
+        return cls(paths, ids, np.array([labels[exam] for exam in ids.tolist()], np.int64), np.array(slices, np.int64))
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> _Exams:
         return _Exams(self.paths[rows], self.ids[rows], self.label[rows], self.slices[rows])
 
     def samples(self, channels: int, longest: int) -> Samples:
         """The exams as a split, padded to `longest` slices."""
-        signals = ByteSignals(Volumes(tuple(self.paths), channels), (channels, SIDE, SIDE), longest)
-        return Samples.of(
-            signals,
-            torch.from_numpy(self.label),
-            ids=torch.from_numpy(self.ids),
-            scale=torch.full((len(self.ids),), STANDARD),
-        )
+        series = [Volumes(tuple(paths), channels) for paths in self.paths.T]
+        planes = [ByteSignals(each, (channels, SIDE, SIDE), longest) for each in series]
+        return knee_samples(planes, torch.from_numpy(self.label), torch.from_numpy(self.ids), STANDARD)
 
 
 def _drawn(exams: _Exams, seed: int) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from ecgbench import ByteSignals, DataRoot, Dataset, Defaults, EcgbenchError, Samples, Task, Threat, hookimpl
+from ecgbench_plugins.datasets.knee_planes import knee_samples
 from ecgbench_plugins.datasets.knees import PLANES, STANDARD, SWEPT, TASKS, Plane, classes
 
 Array = NDArray[np.float64]
@@ -26,7 +27,6 @@ REACH = 0.85  # of the half length: where the outermost slices lie
 RATES = {"abnormal": 0.806, "acl": 0.233, "meniscus": 0.371}  # of the exams, as in MRNet's
 PARTS = (0.0, 0.60, 0.75, 1.0)  # of the exams: training, validation, test
 NOISE = 8.0  # grey values
-FAINT = 0.45  # of the height of a lesion that counts
 DISTRACTED = 0.5  # of the knees have a faint lesion of a kind
 ACROSS = {"axial": 0, "coronal": 1, "sagittal": 2}  # the axis of (up, front, side) that a plane's slices follow
 
@@ -43,12 +43,13 @@ class SyntheticKnee(Dataset):
     of 0.98 (abnormal), 0.97 (acl) and 0.99 (meniscus) on sagittal series. It says nothing about patients: the set is
     synthetic, and was never compared with recordings.
 
-    `exams` in all: 60, 15 and 25 % to train, validate and test on, with the same shares of labels; `seed` fixes every
-    byte, of the other planes and tasks as well. Raises EcgbenchError for a parameter out of range.
+    `plane="all"` gives all three, x (n, 24, 3, 1, 64, 64), for victims that see them at once. `exams` in all: 60, 15
+    and 25 % to train, validate and test on, with the same shares of labels; `seed` fixes every byte, of the other
+    planes and tasks as well. Raises EcgbenchError for a parameter out of range.
     """
 
     defaults: ClassVar[Defaults] = Defaults(Threat("linf"), SWEPT, headline=0.01)
-    plane: Literal["axial", "coronal", "sagittal"] = "sagittal"
+    plane: Literal["axial", "coronal", "sagittal", "all"] = "sagittal"
     task: Literal["abnormal", "acl", "meniscus"] = "abnormal"
     exams: int = 300
     seed: int = 0
@@ -60,15 +61,14 @@ class SyntheticKnee(Dataset):
             raise EcgbenchError(f"synthetic-knee: seed={self.seed} given; expected 0 or more.")
 
     def load(self, root: DataRoot) -> Task:
+        planes: tuple[Plane, ...] = PLANES if self.plane == "all" else (self.plane,)
         edges = [round(part * self.exams) for part in PARTS]
         rng = Generator(PCG64(self.seed))
         labels = [_labels(stop - start, rng) for start, stop in pairwise(edges)]
         found = {name: np.concatenate([part[name] for part in labels]) for name in TASKS}
-        volumes = [
-            _volume({name: bool(found[name][exam]) for name in TASKS}, self.plane, self.seed, exam)
-            for exam in range(self.exams)
-        ]
-        train, val, test = (self._split(volumes, found[self.task], slice(*ends)) for ends in pairwise(edges))
+        label = [{name: bool(found[name][exam]) for name in TASKS} for exam in range(self.exams)]
+        exams = [[_volume(of, plane, self.seed, exam)[:, None] for plane in planes] for exam, of in enumerate(label)]
+        train, val, test = (_split(exams, found[self.task], slice(*ends)) for ends in pairwise(edges))
         return Task(
             name="synthetic-knee",
             classes=classes(self.task),
@@ -77,18 +77,16 @@ class SyntheticKnee(Dataset):
             test=test,
             bounds=(0.0, 1.0),
             physical="SD",
-            notes=("synthetic", f"{self.plane} series, task {self.task}"),
+            notes=("synthetic", f"{' and '.join(planes)} series, task {self.task}"),
             synthetic=True,
         )
 
-    def _split(self, volumes: list[NDArray[np.uint8]], label: NDArray[np.bool_], exams: slice) -> Samples:
-        arrays = [volume[:, None] for volume in volumes[exams]]
-        return Samples.of(
-            ByteSignals(arrays, (1, SIDE, SIDE), SLICES[1]),
-            torch.from_numpy(label[exams].astype(np.int64)),
-            ids=torch.arange(exams.start, exams.stop),
-            scale=torch.full((len(arrays),), STANDARD),
-        )
+
+def _split(exams: list[list[NDArray[np.uint8]]], label: NDArray[np.bool_], rows: slice) -> Samples:
+    """Some rows of the exams, each a series (slices, 1, 64, 64) for every plane."""
+    planes = [ByteSignals(series, (1, SIDE, SIDE), SLICES[1]) for series in zip(*exams[rows], strict=True)]
+    y = torch.from_numpy(label[rows].astype(np.int64))
+    return knee_samples(planes, y, torch.arange(rows.start, rows.stop), STANDARD)
 
 
 def _labels(n: int, rng: Generator) -> Mapping[str, NDArray[np.bool_]]:
@@ -102,11 +100,12 @@ def _labels(n: int, rng: Generator) -> Mapping[str, NDArray[np.bool_]]:
 class _Kind:
     """A kind of lesion, a Gaussian stain: the least and most grey values it adds, and where.
 
-    `middle` is its place and `spread` that place's standard deviation, `width` its own, all along (up, front, side) in
+    `faint` is the height of those that count for nothing, in shares of it. `middle` is its place and `spread` that place's standard deviation, `width` its own, all along (up, front, side) in
     half lengths of the volume. One that is `paired` lies on either side of the middle, up or sideways.
     """
 
     heights: tuple[float, float]
+    faint: float
     middle: tuple[float, float, float]
     spread: tuple[float, float, float]
     width: tuple[float, float, float]
@@ -114,15 +113,15 @@ class _Kind:
     def drawn(self, faint: bool, rng: Generator) -> _Lesion:
         """A lesion where it belongs, or a fainter one anywhere."""
         share, signs = rng.uniform(0, 1), rng.choice((-1.0, 1.0), 3)
-        low, high = (FAINT * height for height in self.heights) if faint else self.heights
+        low, high = (self.faint * height for height in self.heights) if faint else self.heights
         place = rng.uniform(-0.6, 0.6, 3), signs * self.middle + self.spread * rng.standard_normal(3)
         return _Lesion(low + share * (high - low), place[0 if faint else 1], np.array(self.width))
 
 
 KINDS = {
-    "abnormal": _Kind((35, 85), (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
-    "acl": _Kind((70, 150), (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
-    "meniscus": _Kind((-55, -110), (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.08, 0.25, 0.14)),
+    "abnormal": _Kind((45, 100), 0.5, (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
+    "acl": _Kind((60, 130), 0.6, (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
+    "meniscus": _Kind((-22, -60), 0.8, (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.08, 0.25, 0.14)),
 }
 
 

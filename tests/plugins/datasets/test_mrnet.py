@@ -96,6 +96,28 @@ def test_the_studys_split_chooses_and_tests_on_the_same_exams_and_says_so(whole:
     assert task.val.ids.tolist() == task.test.ids.tolist() and len(task.train) == TRAIN and STUDY in task.notes
 
 
+def test_all_planes_are_the_three_series_side_by_side(whole: DataRoot, base: Path) -> None:
+    check_dataset(MRNet(plane="all"), whole)
+    task = MRNet(plane="all", channels=3).load(whole)
+    assert task.shape == (3, 3, 3, 256, 256) and task.notes[0] == "axial and coronal and sagittal series, task abnormal"
+    for number, plane in enumerate(PLANES):
+        alone = MRNet(plane=plane, channels=3).load(whole).test[:]  # type: ignore[arg-type]
+        assert torch.equal(task.test[:].x[:, :, number], alone.x) and torch.equal(task.test.ids, alone.ids)
+    names = {part.split("/")[1] for part in MRNet(plane="all").files(whole) if "/" in part}
+    assert names == set(PLANES)
+    (base / "train" / "axial" / "0003.npy").unlink()
+    MRNet().load(DataRoot(base.parent))
+    with pytest.raises(DataError, match="exam 0003 has no volume in train/axial"):
+        MRNet(plane="all").load(DataRoot(base.parent))
+
+
+def test_series_of_one_exam_may_differ_in_length(base: Path) -> None:
+    np.save(base / "valid" / "axial" / f"{TRAIN:04d}.npy", volume(2, "axial"))
+    one = MRNet(plane="all").load(DataRoot(base.parent)).test[:1]
+    assert one.mask[0, :, :, 0, 0, 0].sum(0).tolist() == [3, 1 + TRAIN % 3, 1 + TRAIN % 3]
+    assert int(one.lengths) == 3 and not one.x[~one.mask.expand_as(one.x)].any()  # type: ignore[arg-type]
+
+
 def test_three_channels_are_equal(whole: DataRoot) -> None:
     one, three = (MRNet(channels=channels).load(whole).test[:2].x for channels in (1, 3))
     assert three.shape == (2, 3, 3, 256, 256) and torch.equal(three, one.expand_as(three))

@@ -107,6 +107,18 @@ def test_planes_are_slices_of_one_phantom(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.array_equal(axial, np.moveaxis(coronal, 0, 1)) and np.array_equal(axial, np.moveaxis(sagittal, 0, 2))
 
 
+def test_all_planes_are_the_three_series_side_by_side() -> None:
+    whole = load(plane="all")
+    check_dataset(SyntheticKnee(exams=40, plane="all"))
+    assert whole.shape == (24, 3, 1, 64, 64)
+    batch = whole.val[:]
+    for number, plane in enumerate(PLANES):
+        alone = load(plane=plane).val[:]
+        assert torch.equal(batch.x[:, :, number], alone.x) and torch.equal(batch.y, alone.y)
+        assert torch.equal(batch.mask[:, :, number], alone.mask)
+    assert bool((batch.mask.flatten(2).any(2).sum(1) == batch.lengths).all())
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_label_adds_its_lesion_and_changes_nothing_else(name: str) -> None:
     label = dict.fromkeys(TASKS, False)
