@@ -100,8 +100,9 @@ def _labels(n: int, rng: Generator) -> Mapping[str, NDArray[np.bool_]]:
 class _Kind:
     """A kind of lesion, a Gaussian stain: the least and most grey values it adds, and where.
 
-    `faint` is the height of those that count for nothing, in shares of it. `middle` is its place and `spread` that place's standard deviation, `width` its own, all along (up, front, side) in
-    half lengths of the volume. One that is `paired` lies on either side of the middle, up or sideways.
+    Those that count for nothing have `faint` of its height. `middle` is its place and `spread` that place's standard
+    deviation, `width` its own, all along (up, front, side) in half lengths of the volume. It lies on
+    either side of the middle, up or sideways.
     """
 
     heights: tuple[float, float]
@@ -119,9 +120,9 @@ class _Kind:
 
 
 KINDS = {
-    "abnormal": _Kind((45, 100), 0.5, (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
-    "acl": _Kind((60, 130), 0.6, (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
-    "meniscus": _Kind((-22, -60), 0.8, (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.08, 0.25, 0.14)),
+    "abnormal": _Kind((60, 130), 0.6, (0.45, 0.0, 0.35), (0.1, 0.25, 0.15), (0.2, 0.2, 0.2)),
+    "acl": _Kind((80, 160), 0.65, (0.0, 0.0, 0.0), (0.06, 0.1, 0.08), (0.1, 0.12, 0.1)),
+    "meniscus": _Kind((-45, -100), 0.8, (0.0, 0.0, 0.5), (0.05, 0.15, 0.06), (0.1, 0.25, 0.14)),
 }
 
 

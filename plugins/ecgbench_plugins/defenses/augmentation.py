@@ -74,9 +74,9 @@ class Augmented(Schedule, Defense):
     validation is highest. `augment` changes every batch by `Augmentation`, as the study does.
     """
 
-    epochs: int = 30
-    batch: int = 8
-    lr: float = 2e-3
+    epochs: int = 14
+    batch: int = 4
+    lr: float = 1e-3
     optimizer: Literal["adamax", "adam"] = "adam"
     balanced: bool = False
     keep: Literal["last", "best"] = "best"

@@ -54,9 +54,9 @@ class FGSMAugmentation(Schedule, Defense):
     and its schedule by the loss on validation are left out.
     """
 
-    epochs: int = 10
-    batch: int = 8
-    lr: float = 5e-4
+    epochs: int = 8
+    batch: int = 4
+    lr: float = 3e-4
     optimizer: Literal["adamax", "adam"] = "adam"
     balanced: bool = False
     keep: Literal["last", "best"] = "best"

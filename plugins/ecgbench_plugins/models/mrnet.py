@@ -21,6 +21,7 @@ from ecgbench import EcgbenchError, Model, Task, hookimpl
 MEAN, DEVIATION = 58.09 / 255, 49.73 / 255
 """Of MRNet's grey values, by which the published models standardise; x is in [0, 1]."""
 RGB = 3
+PIXELS = 2**21  # of slices that run at once: memory beyond 32 MiB is new to the process at every call, and slow
 ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 ALEXNET_SIDE = 63  # pixels, of the smallest slice of which AlexNet's poolings leave one
 
@@ -82,7 +83,7 @@ class SmallMRNet(Model):
 class Network(Module):
     """x (n, slices, channels, height, width) and mask -> one logit (n, 1).
 
-    All slices of a batch run as one batch of images. A slice of which nothing may be written is padding and is not
+    All slices of a batch run as images, many at once. A slice of which nothing may be written is padding and is not
     looked at: it costs nothing and has a gradient of 0. An exam of which nothing at all may be written counts whole.
     """
 
@@ -97,23 +98,40 @@ class Network(Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         own = mask.flatten(2).any(2).expand(x.shape[:2])
         own = own | ~own.any(1, keepdim=True)
-        found = self._features((x[own] - MEAN) / DEVIATION).mean((2, 3))
+        images = _rows(x.flatten(0, 1), own.flatten())
+        pieces = images.split(max(1, PIXELS // (x.shape[-2] * x.shape[-1])))
+        found = torch.cat([self._features(piece).mean((2, 3)) for piece in pieces])
         by_slice = found.new_full((*own.shape, self.width), -torch.inf)
         return self.head(by_slice.masked_scatter(own[:, :, None], found).amax(1))
 
     def _features(self, images: Tensor) -> Tensor:
-        """Features (m, width, ...) of images (m, channels, height, width).
+        """Features (m, width, ...) of grey images (m, channels, height, width) in [0, 1].
 
         Three equal channels are one channel under the sum of the kernels: exact, and faster.
         """
         first, *rest = self.features
         assert isinstance(first, Conv2d)
         kernel = first.weight if images.shape[1] == RGB else first.weight.sum(1, keepdim=True)
-        images, kernel = (each.clone(memory_format=torch.channels_last) for each in (images, kernel))
+        images, kernel = (_channels_last(each) for each in ((images - MEAN).div_(DEVIATION), kernel))
         seen = conv2d(images, kernel, first.bias, stride=first.stride, padding=first.padding)
         for layer in rest:
             seen = layer(seen)
         return seen
+
+
+def _rows(images: Tensor, own: Tensor) -> Tensor:
+    """The images (m, ...) where `own` (m,); where they follow each other, as those of one exam do, a view."""
+    rows = own.nonzero()[:, 0]
+    if len(rows) and int(rows[-1] - rows[0]) + 1 == len(rows):
+        return images[int(rows[0]) : int(rows[-1]) + 1]
+    return images.index_select(0, rows)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """The same values with channels last. Of one channel nothing is copied, but the strides say so."""
+    if images.shape[1] > 1:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images.reshape(len(images), *images.shape[2:], 1).permute(0, 3, 1, 2)
 
 
 def alexnet() -> Sequential:
