@@ -23,6 +23,7 @@ from ecgbench.registry.catalog import discover
 from ecgbench.studies.gains import gains
 from ecgbench_plugins.attacks.fgsm import FGSM
 from ecgbench_plugins.datasets.synthetic_knee import SyntheticKnee
+from ecgbench_plugins.defenses.augmentation import Augmented, auroc
 from ecgbench_plugins.defenses.fgsm_augmentation import FGSMAugmentation
 from ecgbench_plugins.models.mrnet import SmallMRNet
 from tests.volumes import LargestSlice, knee_task
@@ -61,6 +62,16 @@ class Clamped(Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         seen: Tensor = self.module(FGSMAugmentation(clamp="study")._clamped(x), mask)
         return seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abnormal", "acl", "meniscus"])
+def test_a_small_network_learns_the_synthetic_set_but_not_all_of_it(name: str) -> None:
+    """Trained on one set, asked about 180 exams of another."""
+    task, other = (SyntheticKnee(task=name, seed=seed).load(DataRoot()) for seed in (1, 2))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    module = Augmented().fit(SmallMRNet().build(task), task, RNG, Checkpoint())
+    assert 0.75 < auroc(module, other.train, RNG) < 0.985
 
 
 @cache

@@ -84,6 +84,20 @@ def test_an_exam_alone_and_padded_in_a_batch_has_one_logit(model: Model) -> None
         assert abs(float(alone - together[row])) <= 1e-5
 
 
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(1, 2)])
+def test_slices_that_run_in_pieces_give_the_same_logits_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, rows: slice
+) -> None:
+    module, found = built(SmallMRNet(), exams()), []
+    for pixels in (mrnet.PIXELS, 1, 2 * 64 * 64):
+        monkeypatch.setattr(mrnet, "PIXELS", pixels)
+        x = exams()[rows].x.requires_grad_()
+        answer = module(x, exams()[rows].mask)
+        found.append((answer, *torch.autograd.grad(answer.sum(), x)))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
 def test_padding_is_not_looked_at_and_has_no_gradient() -> None:
     module, batch = built(SmallMRNet(), exams()), exams()[:]
     padding = ~batch.mask.expand_as(batch.x)
