@@ -79,8 +79,9 @@ def whole(folder: Path) -> None:
         print(f"{name}: {seconds}, peak {peak:.2f} GiB", flush=True)
 
 
-def epoch(module: Module, task: Task) -> None:
-    Augmented(epochs=1).fit(module, task, RNG, Checkpoint())
+def epoch(module: Module, task: Task, batch: int = 1) -> None:
+    """One exam a step, as the study."""
+    Augmented(epochs=1, batch=batch).fit(module, task, RNG, Checkpoint())
 
 
 def sweep(module: Module, task: Task) -> None:
@@ -96,7 +97,8 @@ def compare(folder: Path, exams: int) -> None:
     ours, theirs = network(task), network(task)
     print(f"{exams} exams, {sum(map(len, volumes))} slices; {machine()}")
     for name, one, other in (
-        ("epoch", lambda: epoch(ours, task), lambda: plain_epoch(theirs, volumes, some.y, held)),
+        ("epoch, batches of 1", lambda: epoch(ours, task), lambda: plain_epoch(theirs, volumes, some.y, held)),
+        ("epoch, batches of 4", lambda: epoch(ours, task, 4), lambda: plain_epoch(theirs, volumes, some.y, held)),
         ("sweep", lambda: sweep(ours, task), lambda: plain_sweep(theirs, volumes, some.y)),
     ):
         a, b, ratio = pairs(one, other, runs=5)

@@ -70,8 +70,9 @@ class Augmentation:
 class Augmented(Schedule, Defense):
     """Training from the beginning for two classes as the public MRNet study trains its baselines.
 
-    Cross-entropy in which each class weighs as much as the other one is frequent, and the epoch kept whose AUROC on
-    validation is highest. `augment` changes every batch by `Augmentation`, as the study does.
+    Cross-entropy in which each class weighs as much as the other one is frequent. With `keep=best`, as the study has
+    it, that epoch is kept whose AUROC on validation is highest: of few exams that may be one of the first, which ranks
+    well and decides nothing. `augment` changes every batch by `Augmentation`, as the study does.
     """
 
     epochs: int = 14
@@ -79,7 +80,7 @@ class Augmented(Schedule, Defense):
     lr: float = 1e-3
     optimizer: Literal["adamax", "adam"] = "adam"
     balanced: bool = False
-    keep: Literal["last", "best"] = "best"
+    keep: Literal["last", "best"] = "last"
     cosine_lr: bool = True
     augment: bool = False
 

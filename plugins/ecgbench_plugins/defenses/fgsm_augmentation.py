@@ -44,9 +44,9 @@ class FGSMAugmentation(Schedule, Defense):
     """Starts from the weights of `base`; every epoch visits int(share * n) training samples, drawn anew, all attacked.
 
     `attack` runs unwatched inside `threat` at `eps` (unit of the threat) on the weights of the moment. With `mix_clean`
-    half of the loss is that on the same samples unperturbed. Loss, augmentation and selection are those of
-    `augmentation`. **`eps=0` is the control**: the same steps on the same samples without an attack; a gain that is not
-    reported against it is one of training for longer.
+    half of the loss is that on the same samples unperturbed. Loss and augmentation are those of `augmentation`; the
+    epoch of the highest AUROC on validation is kept. **`eps=0` is the control**: the same steps on the same samples
+    without an attack; a gain that is not reported against it is one of training for longer.
 
     `clamp=study` puts what the network is trained on into [0, 1] of standardised grey values, 58 to 108 of 0 to 255,
     at every eps, as the code of the public study does above eps 0 (there with eps in standard deviations:
@@ -146,7 +146,7 @@ STUDY = FGSMAugmentation(
     epochs=40,
     batch=1,
     lr=1e-6,
-    base=Augmented(epochs=50, batch=1, lr=1e-5, cosine_lr=False, augment=True),
+    base=Augmented(epochs=50, batch=1, lr=1e-5, keep="best", cosine_lr=False, augment=True),
     threat=Threat("linf", bounds=False, unit="SD"),
     eps=1e-5,
     share=0.06,

@@ -128,7 +128,7 @@ def test_the_epoch_of_the_highest_auroc_is_kept() -> None:
     told: list[Any] = []
     torch.manual_seed(0)
     module = SmallMRNet(widths=(4, 8)).build(TASK)
-    trained = Augmented(epochs=6, lr=0.02).fit(module, TASK, RNG, Checkpoint(told.append))
+    trained = Augmented(epochs=6, batch=8, lr=0.02, keep="best").fit(module, TASK, RNG, Checkpoint(told.append))
     scores = [each.score for each in told if isinstance(each, Epoch) and each.score is not None]
     assert auroc(trained, TASK.val, RNG) == pytest.approx(max(scores)) and min(scores) < max(scores)
 
