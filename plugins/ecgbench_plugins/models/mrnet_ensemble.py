@@ -60,8 +60,8 @@ class Ensemble(Module):
 
 def of_plane(task: Task, plane: int) -> Task:
     """The task of one plane alone, at position `plane` of the second axis; what is decoded on access stays so."""
-    parts = {name: _samples(getattr(task, name), plane) for name in ("train", "val", "test")}
-    return replace(task, **parts)
+    train, val, test = (_samples(part, plane) for part in (task.train, task.val, task.test))
+    return replace(task, train=train, val=val, test=test)
 
 
 def _samples(samples: Samples, plane: int) -> Samples:

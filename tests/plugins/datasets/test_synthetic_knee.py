@@ -116,7 +116,7 @@ def test_all_planes_are_the_three_series_side_by_side() -> None:
         alone = load(plane=plane).val[:]
         assert torch.equal(batch.x[:, :, number], alone.x) and torch.equal(batch.y, alone.y)
         assert torch.equal(batch.mask[:, :, number], alone.mask)
-    assert bool((batch.mask.flatten(2).any(2).sum(1) == batch.lengths).all())
+    assert batch.lengths is not None and torch.equal(batch.mask.flatten(2).any(2).sum(1), batch.lengths)
 
 
 @pytest.mark.parametrize("name", TASKS)
