@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ecgbench.leaderboard.board import write
 from ecgbench.leaderboard.site import write_site
 from ecgbench.results.published import Published, publish
 from tests.made_up_rows import made_up, raised, row
@@ -47,6 +48,7 @@ def leaderboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("leaderboard")
     for one in small_board():
         publish(one.record, one.outcomes, folder / "results")
+    write(folder)
     return folder
 
 
