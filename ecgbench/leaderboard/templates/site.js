@@ -129,9 +129,9 @@ function sortKey(text) {
   return text === "" || text === "—" ? null : text;
 }
 
-// Empty cells stay last, numbers before words; equal ones keep their order.
-function sorted(rows, keys, descending) {
-  const order = rows.map((_, at) => at);
+// The places of keys in their order: empty ones last, numbers before words; equal ones keep their order.
+function ranked(keys, descending) {
+  const order = keys.map((_, at) => at);
   const turn = descending ? -1 : 1;
   order.sort((one, other) => {
     const a = keys[one], b = keys[other];
@@ -140,7 +140,7 @@ function sorted(rows, keys, descending) {
     const found = typeof a === "number" ? a - b : words.compare(a, b);
     return turn * found || one - other;
   });
-  return order.map((at) => rows[at]);
+  return order;
 }
 
 // Puts a button into each heading; `sort(column, descending)` is called when one is pressed.
@@ -171,13 +171,15 @@ function plainTables() {
     headings(table, (column, descending) => {
       const rows = [...table.tBodies[0].rows];
       const keys = rows.map((row) => sortKey(row.cells[column].textContent.trim()));
-      table.tBodies[0].append(...sorted(rows, keys, descending));
+      table.tBodies[0].append(...ranked(keys, descending).map((at) => rows[at]));
       pointAt(table, column, descending);
     });
   }
 }
 
 // ------------------------------------------------------------------------------------------------ all rows
+
+const FIRST = 500;
 
 function allRows() {
   const table = byId("rows"), body = table.tBodies[0];
@@ -187,7 +189,10 @@ function allRows() {
   const columns = [...document.querySelectorAll("[data-column]")];
   const usual = columns.filter((box) => box.checked).map((box) => box.dataset.name).join(" ");
   const cache = new Map();
-  let order = { column: 0, descending: false };
+  const asBuilt = rows.map((_, at) => at);
+  let order = { column: 0, descending: false, places: asBuilt };
+  let fits = rows.map(() => true);
+  let all = false;
   let picked = [];
 
   const cells = (column) => {
@@ -200,9 +205,23 @@ function allRows() {
 
   function sort(column, descending) {
     const moved = column > 0 || order.column > 0;
-    order = { column, descending };
-    if (moved) body.append(...(column === 0 ? rows : sorted(rows, cells(column).keys, descending)));
+    order = { column, descending, places: column === 0 ? asBuilt : ranked(cells(column).keys, descending) };
+    arrange();
+    if (moved) body.append(...order.places.map((at) => rows[at]));
     pointAt(table, column, descending);
+  }
+
+  // Of a long table the first lines are shown, until a reader asks for all: laying out thousands takes a second.
+  function arrange() {
+    let count = 0;
+    for (const at of order.places) {
+      const hidden = !fits[at] || (!all && count >= FIRST);
+      if (rows[at].hidden !== hidden) rows[at].hidden = hidden;
+      count += fits[at];
+    }
+    const cut = !all && count > FIRST;
+    byId("count").textContent = `${count} of ${rows.length} rows${cut ? `, the first ${FIRST} shown` : ""}`;
+    byId("all").hidden = !cut;
   }
 
   function has(text, word) {
@@ -212,14 +231,13 @@ function allRows() {
   function filter() {
     const wanted = filters.filter((one) => one.value).map((one) => [names.indexOf(one.dataset.filter), one.value]);
     const find = byId("find").value.trim().toLowerCase();
-    let count = 0;
-    rows.forEach((row, at) => {
-      let shown = wanted.every(([column, word]) => has(cells(column).texts[at], word));
-      if (shown && find) shown = row.textContent.toLowerCase().includes(find);
-      row.hidden = !shown;
-      count += shown;
-    });
-    byId("count").textContent = `${count} of ${rows.length} rows`;
+    fits = rows.map((row, at) => wanted.every(([column, word]) => has(cells(column).texts[at], word))
+      && (!find || row.textContent.toLowerCase().includes(find)));
+    arrange();
+  }
+
+  function chosenRows() {
+    return order.places.filter((at) => fits[at]).map((at) => rows[at]);
   }
 
   function show() {
@@ -234,6 +252,7 @@ function allRows() {
     const chosen = columns.filter((box) => box.checked).map((box) => box.dataset.name).join(" ");
     if (chosen !== usual) facts.set("columns", chosen);
     if (picked.length) facts.set("pick", picked.join(" "));
+    if (all) facts.set("all", "1");
     keep(facts);
   }
 
@@ -257,6 +276,7 @@ function allRows() {
     const by = facts.get("sort") || "";
     const known = new Set(rows.map((row) => row.id));
     picked = (facts.get("pick") || "").split(" ").filter((id) => known.has(id)).slice(0, 2);
+    all = facts.get("all") === "1";
     show();
     sort(Math.max(0, names.indexOf(by.replace(/^-/, "") || "none")), by.startsWith("-"));
     filter();
@@ -272,6 +292,7 @@ function allRows() {
   for (const one of filters) one.addEventListener("change", () => { filter(); tell(); });
   for (const box of columns) box.addEventListener("change", () => { show(); tell(); });
   byId("find").addEventListener("input", () => { filter(); tell(); });
+  byId("all").addEventListener("click", () => { all = true; arrange(); tell(); });
   byId("reset").addEventListener("click", reset);
   byId("unpick").addEventListener("click", () => { picked = []; pick(); tell(); });
   body.addEventListener("change", (event) => {
@@ -280,26 +301,24 @@ function allRows() {
     pick();
     tell();
   });
-  byId("csv").addEventListener("click", () => save("ecgbench.csv", "text/csv", csv(table)));
+  byId("csv").addEventListener("click", () => save("ecgbench.csv", "text/csv", csv(table, chosenRows())));
   byId("json").addEventListener("click", async () => {
     await load("data/results.js");
-    const shown = [...body.rows].filter((row) => !row.hidden).map((row) => row.id);
-    const all = new Map(ecgbench.all.map((row) => [row.id, row]));
-    save("ecgbench.json", "application/json", JSON.stringify(shown.map((id) => all.get(id)), null, 1) + "\n");
+    const known = new Map(ecgbench.all.map((row) => [row.id, row]));
+    const chosen = chosenRows().map((row) => known.get(row.id));
+    save("ecgbench.json", "application/json", JSON.stringify(chosen, null, 1) + "\n");
   });
   addEventListener("hashchange", () => { if (location.hash !== written) read(); });
   read();
 }
 
-// The rows and columns that are shown, in their order.
-function csv(table) {
+// These rows, in the columns that are shown.
+function csv(table, rows) {
   const heads = [...table.tHead.rows[0].cells];
   const columns = heads.filter((head) => head.dataset.name && getComputedStyle(head).display !== "none");
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = [["row", ...columns.map((head) => head.dataset.name)]];
-  for (const row of table.tBodies[0].rows) {
-    if (!row.hidden) lines.push([row.id, ...columns.map((head) => row.cells[head.cellIndex].textContent.trim())]);
-  }
+  for (const row of rows) lines.push([row.id, ...columns.map((head) => row.cells[head.cellIndex].textContent.trim())]);
   return lines.map((line) => line.map(quoted).join(",") + "\r\n").join("");
 }
 
