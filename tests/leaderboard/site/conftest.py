@@ -2,29 +2,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pytest
 
+from ecgbench.evaluation.outcomes import Outcomes
 from ecgbench.leaderboard.board import write
 from ecgbench.leaderboard.site import write_site
 from ecgbench.results.published import Published, publish
-from tests.made_up_rows import made_up, raised, row
+from tests.made_up_rows import Facts, made_up, raised, row
 
 HOSTILE = "<script src=//evil.example/x.js></script>\"'&[x](//evil.example) ${7*7} {{7*7}}"
 """What a stranger may call a dataset or a defense."""
 
 
-def drawn(seed: int, groups: int, *, weighted: bool = False, n: int = 60, **facts: object) -> Published:
-    """A row whose samples are right or wrong by chance, less often the larger eps."""
-    rng = np.random.default_rng(seed)
-    plain = made_up(["", ""], n=n, groups=groups)
-    wrong = rng.random((3, n)) < np.array([0.1, 0.3 + 0.02 * seed, 0.6])[:, None]
+def drawn(draw: int, patients: int, *, weighted: bool = False, samples: int = 60, **facts: Unpack[Facts]) -> Published:
+    """A row whose samples are right or wrong by chance, less often the larger eps; its seed is 0 or 1."""
+    rng = np.random.default_rng(draw)
+    plain = made_up(["", ""], n=samples, groups=patients)
+    wrong = rng.random((3, samples)) < np.array([0.1, 0.3 + 0.02 * draw, 0.6])[:, None]
     wrong = np.logical_or.accumulate(wrong, 0)
-    weight = np.random.default_rng(0).choice([1.0, 0.75, 3.0], n).astype(np.float32) if weighted else plain.weight
+    weights = np.random.default_rng(0).choice([1.0, 0.75, 3.0], samples).astype(np.float32)
     labels = np.where(wrong, 1 - plain.y, plain.y).astype(np.int16)
-    made = replace(plain, weight=weight, clean=labels[0], predicted=labels[1:], adversarial=wrong[1:])
-    return row(made, seed=seed % 2, **facts)
+    made = replace(plain, clean=labels[0], predicted=labels[1:], adversarial=wrong[1:])
+    facts.setdefault("seed", draw % 2)
+    return row(replace(made, weight=weights) if weighted else made, **facts)
+
+
+def outcomes(one: Published) -> Outcomes:
+    """The outcomes of a row that has them."""
+    assert one.outcomes is not None
+    return one.outcomes
 
 
 def small_board() -> list[Published]:

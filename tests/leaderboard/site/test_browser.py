@@ -24,7 +24,7 @@ from ecgbench.leaderboard.wording import figure
 from ecgbench.results.published import Published, read_results
 from ecgbench.storage.store import key_of
 from tests.command_line import ecgbench
-from tests.leaderboard.site.conftest import drawn
+from tests.leaderboard.site.conftest import drawn, outcomes
 from tests.made_up_rows import changed
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def test_two_rows_compare_as_on_the_command_line(
         printed = re.findall(r"eps (\S+): A - B = (\S+) \[(\S+), (\S+)\]", said)
         assert len(found) == len(printed) == 3
         for line, (eps, *words) in zip(found, printed, strict=True):
-            made = compare(a.outcomes, b.outcomes, line["eps"])
+            made = compare(outcomes(a), outcomes(b), line["eps"])
             assert line["eps"] == float(eps)
             assert line["difference"] == pytest.approx(made.difference, rel=1e-12, abs=1e-15)
             assert line["interval"] == pytest.approx(list(made.interval), rel=1e-12, abs=1e-15)
@@ -310,7 +310,7 @@ def test_without_a_script_everything_but_tools_is_there(open_page: Opener, site:
     one = rows_of(leaderboard, dataset="beats", status="ok")[0]
     page.click(f"[id='{id_of(one)}'] a")
     robust = one.record.score(one.record.headline)
-    assert figure(robust.acc) in page.inner_text("dl.headline")
+    assert robust is not None and figure(robust.acc) in page.inner_text("dl.headline")
     assert page.locator("svg.curves polyline").count() == 3 and page.locator(".matrix").count() == 2
     assert not [one for one in page.locator("button").all() if one.is_visible()]
     page = open_page(site / "compare.html", java_script_enabled=False)
