@@ -100,9 +100,13 @@ class Grid:
                 self.records[number] = record
             else:
                 wanted.add(job)
+        there: dict[Job, bool] = {}
         for each in reversed(list(self._needs)):  # those that need stand behind what they need
-            if each in wanted:
-                wanted.update(need for need in self._needs[each] if not self._has_victim(need))
+            for need in self._needs[each] if each in wanted else ():
+                if need not in there:
+                    there[need] = self._has_victim(need)
+                if not there[need]:
+                    wanted.add(need)
         return {job: None for job in self._needs if job in wanted}
 
     def _close(self, job: Job) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 import torch
@@ -64,6 +65,7 @@ class Victims:
     trains: bool = True
     _said: set[str] = field(default_factory=set, repr=False)
     _found: dict[VictimSpec, VictimIdentity] = field(default_factory=dict, repr=False)
+    _near: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict, repr=False)
 
     def get(self, spec: VictimSpec) -> Trained:
         """The trained victim: kept, published, or trained now."""
@@ -110,7 +112,7 @@ class Victims:
         ready = self._ready(identity)
         files = self.cache.get(STAGE, identity) if ready is None else ready[2]
         if ready is not None and self.published is not None:
-            identity = dict(self.published.identities(STAGE))[ready[0]]
+            identity = self._published[ready[0]]
         return VictimIdentity(identity, None if files is None else digest(load(files[WEIGHTS])))
 
     def publish(self, identity: Identity, card: Card, checkpoints: Store) -> None:
@@ -135,12 +137,25 @@ class Victims:
         """
         if self.published is None or self.cache.rebuild or self.cache.has(STAGE, identity):
             return None
-        for key, changed in alike(identity, self.published.identities(STAGE)):
+        for key, changed in self._alike(identity):
             files = self.published.get(STAGE, key)
             if files is not None:
                 weights_by_card(files, self.published.where(STAGE, key))
                 return key, changed, files
         return None
+
+    @cached_property
+    def _published(self) -> Mapping[str, Identity]:
+        """What published victims are made of, read once: a grid asks for every cell."""
+        return {} if self.published is None else dict(self.published.identities(STAGE))
+
+    def _alike(self, identity: Identity) -> list[tuple[str, list[str]]]:
+        """Keys and changed sources of the published victims that could stand in for one."""
+        key = key_of(identity)
+        if key not in self._near:
+            others = ((name, other) for name, other in self._published.items() if other.get("seed") == identity["seed"])
+            self._near[key] = alike(identity, others)
+        return self._near[key]
 
     def _say(self, key: str, changed: list[str]) -> None:
         if key not in self._said:
