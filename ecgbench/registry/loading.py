@@ -173,7 +173,7 @@ def where(error: BaseException) -> str:
         if (
             not frame.filename.startswith("<")
             and not any(file.is_relative_to(place) for place in ours)
-            and "importlib" not in file.parts
+            and not {"importlib", "importlib_metadata"} & set(file.parts)
         ):
             return f"{frame.filename}:{frame.lineno}"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ class Card(Struct, frozen=True, kw_only=True):
     def blank(self, catalog: Catalog) -> Module:
         """The architecture, untrained. Raises EcgbenchError where model or defense are not offered here."""
         model, defense = catalog.resolve("model", self.model), catalog.resolve("defense", self.defense)
-        return architecture(model, defense, self._task(), self.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # statistics of no samples: what is loaded takes their place
+            return architecture(model, defense, self._task(), self.seed)
 
     def _task(self) -> Task:
         none = Samples.of(torch.zeros(0, *self.shape), torch.zeros(0, dtype=torch.int64))

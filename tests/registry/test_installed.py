@@ -16,9 +16,12 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 
 
 def install(folder: Path, name: str, *files: str) -> None:
-    """A distribution as pip leaves it, by its metadata alone."""
+    """A distribution as pip leaves it, its files empty."""
     info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
     info.mkdir()
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in (*files, f"{info.name}/METADATA")))
 

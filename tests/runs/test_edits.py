@@ -26,7 +26,10 @@ from ecgbench.registry import identity
 folder = Path(sys.argv[1])
 edits, victims, attacks = json.loads((folder / "edits.json").read_text())
 assert Path(ecgbench.__file__).is_relative_to(folder)
-runner = api.open_runner(data={}, store=folder / "home", device="cpu", plugins=(), tell=lambda _: None)
+def opened():  # a runner that remembers nothing of what was planned before
+    return api.open_runner(data={}, store=folder / "home", device="cpu", plugins=(), tell=lambda _: None)
+
+runner = opened()
 words = {"dataset": ("synthetic-beats[beats=200]",), "model": ("linear",), "defense": victims, "attack": attacks}
 cells = api.unfold((api.Grid(**words, eps=(0.1,), limit=4),), runner.catalog)
 assert all(runner.execute(cell).status == "ok" for cell in cells)
@@ -36,7 +39,7 @@ for name, files in {"nothing": {}, **edits}.items():
     for path, text in files.items():
         (folder / path).write_text(text)
     identity._closure.cache_clear()
-    plan = runner.plan(cells)
+    plan = opened().plan(cells)
     kinds, name_of = ("defense", "attack"), runner.catalog.canonical
     pairs = ([name_of(kind, getattr(each.cell, kind)) for kind in kinds] for each in plan)
     plans[name] = {" ".join(pair): each.work for pair, each in zip(pairs, plan)}
