@@ -102,7 +102,7 @@ def test_the_figures_of_four_samples_by_hand() -> None:
     half = clean.at_half
     assert (half.precision.value, half.recall.value, half.specificity.value, half.f1.value) == (0.5, 0.5, 0.5, 0.5)
     chosen = clean.at_threshold  # says yes from -1 on
-    assert chosen.threshold == pytest.approx(1 / (1 + np.e))
+    assert chosen.threshold == pytest.approx(1 / (1 + np.exp(1.0)))
     assert (chosen.precision.value, chosen.recall.value, chosen.specificity.value) == (2 / 3, 1.0, 0.5)
     assert attacked.auroc is not None and attacked.auroc.value == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     assert attacked.at_threshold is not None and attacked.at_threshold.recall.value == 0.5
