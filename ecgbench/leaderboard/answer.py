@@ -93,7 +93,9 @@ def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:
     if not trusted:
         return f"No victim ranks without a flag at {at}."
     best = trusted[0]
-    if best.victim.interval is not None and best.victim.interval[1] < NOTHING:
+    deciding = best.victim.deciding
+    nothing = deciding is not None and deciding.mean == 0
+    if nothing or (best.victim.interval is not None and best.victim.interval[1] < NOTHING):
         return f"No victim withstands {answer.attack} at {at}: the best of {counted(len(trusted), 'victim')} keeps \
 {_share(best.victim)} of its test samples right."
     said = f"{best.name} keeps {_share(best.victim)} of its test samples right at {at} under {answer.attack}"

@@ -204,9 +204,9 @@ def test_flagged_victims_have_no_rank_interval_and_win_no_verdict() -> None:
     assert table(rows, "| rank |", "README.md")[1][-1] == "LOSS"
 
 
-def test_a_victim_with_nothing_left_is_not_called_best() -> None:
-    rows = [row(made_up(["0123456789"], n=100, eps=(0.1,), clean="")) for _ in range(1)]
-    broken = [changed_to_wrong(one) for one in rows]
+@pytest.mark.parametrize("n", [100, 20])  # the interval of 20 samples reaches to 0.16
+def test_a_victim_with_nothing_left_is_not_called_best(n: int) -> None:
+    broken = [changed_to_wrong(row(made_up(["0123456789"], n=n, eps=(0.1,), clean="")))]
     assert "No victim withstands every attack that ran at eps 0.1 mV" in page(broken, "README.md")
 
 
