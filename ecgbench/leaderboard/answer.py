@@ -39,7 +39,11 @@ class Answer:
     @property
     def attack(self) -> str:
         """What decides, in words."""
-        return f"the {STRICT} attack" if ran_strict(self.section) else "every attack that ran"
+        ran = strict_attacks(self.section)
+        options = sorted({attack.partition("[")[2].rstrip("]") for attack in ran} - {""})
+        return (
+            f"the {STRICT} attack" + (f" ({', '.join(options)})" if options else "") if ran else "every attack that ran"
+        )
 
     @property
     def patients(self) -> int | None:
@@ -68,12 +72,15 @@ def confidence(section: Section) -> dict[Who, Certainty]:
     return {who(victim): one for victim, one in zip(trusted, sure, strict=True)}
 
 
-def ran_strict(section: Section) -> bool:
-    """Whether the strict attack met a victim of the section at its headline eps."""
-    return any(
-        row.record.status == "ok" and _is_strict(row.record.attack) and row.record.score(section.headline) is not None
+def strict_attacks(section: Section) -> set[str]:
+    """The selectors of the strict attack that met victims of the section at its headline eps."""
+    return {
+        row.record.attack
         for row in section.rows
-    )
+        if row.record.status == "ok"
+        and _is_strict(row.record.attack)
+        and row.record.score(section.headline) is not None
+    }
 
 
 def by_patient(section: Section) -> bool:
@@ -160,6 +167,6 @@ def _deciding(parts: Sequence[Section]) -> Section:
     def order(part: Section) -> tuple[object, ...]:
         standard = part.protocol == "standard" or part.protocol.startswith("standard[per_class=")
         ranking = sum(victim.ranks for victim in part.victims)
-        return (not ranking, not standard, not ran_strict(part), "[" in part.threat, -ranking, part.protocol)
+        return (not ranking, not standard, not strict_attacks(part), "[" in part.threat, -ranking, part.protocol)
 
     return min(parts, key=order)

@@ -76,12 +76,12 @@ class Bounds:
             if len(other):
                 return f"sample {outcomes.ids[other[0]]} has another label than in certificate {record.key[:12]}."
             for place, eps in enumerate(outcomes.eps):
-                fell = outcomes.adversarial[place] | ~outcomes.correct
-                wrong = np.flatnonzero(fell & _proven(proofs, float(eps), outcomes.ids))
-                if len(wrong):
-                    sample = f"sample {outcomes.ids[wrong[0]]} is proven at eps {eps:g} by {record.certificate}"
+                wrong = outcomes.adversarial[place] | ~outcomes.correct
+                against = np.flatnonzero(wrong & _proven(proofs, float(eps), outcomes.ids))
+                if len(against):
+                    sample = f"sample {outcomes.ids[against[0]]} is proven at eps {eps:g} by {record.certificate}"
                     return (
-                        f"{sample} ({record.key[:12]}) and was made adversarial there ({len(wrong)} in all): "
+                        f"{sample} ({record.key[:12]}) and was made adversarial there ({len(against)} in all): "
                         "the certificate or the host is at fault; please report this."
                     )
         return None

@@ -217,7 +217,12 @@ def changed_to_wrong(one: Published) -> Published:
 
 def test_the_strict_attack_decides_where_it_ran() -> None:
     rows = [row(made_up(["0", "0"]), attack="strict"), row(made_up(["01", "01"]), threat="other", attack="pgd")]
-    assert "under the strict attack" in page(rows, "README.md")
+    assert "under the strict attack" in (text := page(rows, "README.md")) and "strict attack (" not in text
+
+
+def test_a_smaller_budget_of_the_strict_attack_is_said() -> None:
+    rows = [row(made_up(["0", "0"]), attack="strict[budget=quick]")]
+    assert "under the strict attack (budget=quick)" in page(rows, "README.md")
 
 
 def test_patients_on_both_sides_are_said_to_flatter() -> None:

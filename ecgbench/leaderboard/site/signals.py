@@ -29,8 +29,8 @@ def chosen(kept: Perturbations) -> Perturbations:
     turns: dict[int, int] = {}
     places = []
     for at, label in enumerate(kept.y.tolist()):
-        fell = bool(kept.attacked[at] != kept.y[at] and kept.clean[at] == kept.y[at])
+        adversarial = bool(kept.attacked[at] != kept.y[at] and kept.clean[at] == kept.y[at])
         turns[label] = turns.get(label, 0) + 1
-        places.append((not fell, turns[label], at))
+        places.append((not adversarial, turns[label], at))
     rows = sorted(at for *_, at in sorted(places)[:SHOWN])
     return Perturbations.from_arrays({name: value[rows] for name, value in kept.arrays().items()})

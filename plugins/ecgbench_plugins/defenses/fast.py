@@ -135,6 +135,7 @@ class _Carried(Hook):
         self.delta = torch.zeros(how.batch, *task.shape, device=device)
         self.visits, self.used = 0, self.delta[:0]
         self.batch: Batch = task.train[:0]
+        self.ball = how.threat.ball(self.batch, how.eps, task.bounds)
 
     def state(self) -> dict[str, Tensor]:
         return {"delta": self.delta}
@@ -146,14 +147,14 @@ class _Carried(Hook):
         """The batch to train on, another one after `replays` visits, and its perturbation, which needs a gradient."""
         if self.visits % self.how.replays == 0:
             self.batch = offered
+            self.ball = self.how.threat.ball(offered, self.how.eps, self.task.bounds)
         self.visits += 1
-        ball = self.how.threat.ball(self.batch, self.how.eps, self.task.bounds)
-        self.used = ball.project(self.delta[: len(self.batch)]).requires_grad_()
+        self.used = self.ball.project(self.delta[: len(self.batch)]).requires_grad_()
         return self.batch, self.used
 
     def after_backward(self, optimizer: Optimizer) -> None:
         assert self.used.grad is not None
-        ball = self.how.threat.ball(self.batch, self.how.eps, self.task.bounds)
+        ball = self.ball
         moved = ball.project(self.used.detach() + ball.eps * ball.steepest(self.used.grad))
         self.delta[: len(moved)] = moved
 
