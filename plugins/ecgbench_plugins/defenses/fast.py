@@ -31,6 +31,7 @@ from ecgbench import (
 )
 from ecgbench_plugins.attacks.pgd import PGD
 from ecgbench_plugins.defenses.inner import check_untargeted, perturbation
+from ecgbench_plugins.defenses.none import Standard
 from ecgbench_plugins.defenses.ramp import Ramp, check_ramp
 from ecgbench_plugins.defenses.retraining import composed
 
@@ -73,6 +74,17 @@ class Fast(Schedule, Defense):
             return cross_entropy(Victim(module).logits(batch.x + delta, batch, step.fold_in("attacked")), batch.y)
 
         return train(model, task, loss, self, rng, checkpoint, [ramp], RobustScore(task, self, rng.fold_in("watched")))
+
+
+@dataclass(frozen=True)
+class FastFinetuning(Fast):
+    """`fast` that starts from the weights of `base`, for a share of its epochs.
+
+    Jeddi et al. 2020 fine-tune a network trained without attacks to one that withstands them, by PGD and with a
+    learning rate that begins small and falls fast; here by one step, `warmup` of eps, and `cosine_lr` if asked for.
+    """
+
+    base: Defense = Standard()
 
 
 @dataclass(frozen=True)
@@ -168,4 +180,4 @@ def _check(threat: Threat, eps: float) -> None:
 
 @hookimpl
 def defenses() -> Mapping[str, Defense]:
-    return {"fast": Fast(), "free": Free()}
+    return {"fast": Fast(), "fast-finetuning": FastFinetuning(epochs=10), "free": Free()}
