@@ -27,6 +27,8 @@ WEAK = {
     },
     "ista-aa": {"strong": "its threshold is above its steps", "targeted": "its threshold is above its steps"},
     "sap": {"strong": "a smooth perturbation is less than the ball allows"},
+    "band-limited": {"strong": "a wave of a band is less than the ball allows"},
+    "baseline-wander": {"strong": "a wave of a band is less than the ball allows"},
 }
 INSTEAD = {  # of many queries by default
     "ista": "ista[steps=40]",
@@ -36,6 +38,8 @@ INSTEAD = {  # of many queries by default
     "spsa": "spsa[pairs=64]",
     "square": "square[queries=300]",
     "strict": "strict[budget=quick]",
+    "band-limited": "band-limited[steps=20,rate=125]",  # these tasks state no rate
+    "baseline-wander": "baseline-wander[steps=20,rate=125]",
     "static-study": "static-study[threat=linf[source_classes=C0,target=C1]]",  # theirs are a dataset's
     "adaptive-study": "adaptive-study[threat=linf[source_classes=C0,target=C1]]",
 }
