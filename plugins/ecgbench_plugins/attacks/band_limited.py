@@ -140,9 +140,8 @@ def _limited(ball: Ball, wave: Tensor, band: Tensor) -> Tensor:
 
 
 def _of_band(signal: Tensor, band: Tensor) -> Tensor:
-    """The part of `signal` (n, ..., time) that lies in the band, computed in float64."""
-    spectrum = torch.fft.rfft(signal.double()) * band
-    return torch.fft.irfft(spectrum, n=signal.shape[-1]).to(signal.dtype)
+    """The part of `signal` (n, ..., time) that lies in the band."""
+    return torch.fft.irfft(torch.fft.rfft(signal) * band, n=signal.shape[-1])
 
 
 def _resized(ball: Ball, wave: Tensor, size: Tensor) -> Tensor:
