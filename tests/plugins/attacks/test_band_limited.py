@@ -46,6 +46,7 @@ def optimum(slope: Array, norm: Norm, low: float, high: float, seen: Array | Non
         columns = np.linalg.svd(basis, full_matrices=False)
         return float(EPS * np.linalg.norm((columns.U[:, columns.S > 1e-6]).T @ slope))
     found = linprog(-gain, np.concatenate([basis, -basis]), np.ones(2 * LENGTH), bounds=(None, None))
+    assert found.fun is not None
     return float(-EPS * found.fun)
 
 
@@ -127,7 +128,7 @@ def test_the_margin_toward_every_class_finds_what_the_likeliest_hides() -> None:
     fallen = {}
     for loss in ("margin", "targeted-margin"):
         seen = trial_of(victim, task.test, Threat("linf"), 0.05)
-        delta = BandLimited(rate=RATE, loss=loss).perturb(seen, RNG)  # type: ignore[arg-type]
+        delta = BandLimited(rate=RATE, loss=loss).perturb(seen, RNG)
         assert seen.ball.contains(delta).all()
         fallen[loss] = int(seen.is_adversarial.sum())
     assert fallen["targeted-margin"] > fallen["margin"] > 0
