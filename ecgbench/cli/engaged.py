@@ -134,7 +134,13 @@ def engine_options(command: Callable[..., object]) -> Callable[..., object]:
     command = gathered(command, Engaged, "how")
     for option in reversed(
         (
-            click.option("--jobs", "-j", type=click.IntRange(min=1), help="Jobs at once; default: the cores."),
+            click.option(
+                "--jobs",
+                "-j",
+                type=click.IntRange(min=1),
+                help="Jobs at once; default: the cores. They share the cores as threads; OMP_NUM_THREADS is the most that "
+                "each gets.",
+            ),
             click.option("--timeout", metavar="TIME", help="The most a job may take, such as 10m; default: no limit."),
             click.option(
                 "--memory",

@@ -24,12 +24,12 @@ from ecgbench.runs.job import Job, VictimJob
 
 @dataclass
 class Costs:
-    """Seconds of finished jobs, by what they do; from these, how long the others will take."""
+    """Seconds of finished jobs, by what they do, and of the attacks of kept cells; how long the others will take."""
 
     _seconds: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
 
-    def add(self, job: Job, seconds: float) -> None:
-        """A job took so long."""
+    def add(self, job: Job | Record, seconds: float) -> None:
+        """A job, or the attack of a cell that is kept, took so long."""
         for kind in _kinds(job):
             self._seconds.setdefault(kind, []).append(seconds)
 
@@ -46,7 +46,7 @@ class Costs:
         return max(0.0, total - spent) / workers
 
 
-def _kinds(job: Job) -> tuple[tuple[str, ...], ...]:
+def _kinds(job: Job | Record) -> tuple[tuple[str, ...], ...]:
     """What a job does, the most special first."""
     if isinstance(job, VictimJob):
         return ("victim", job.dataset, job.model, job.defense), ("victim", job.dataset, job.model), ("victim",)
@@ -125,6 +125,8 @@ class GridReporter:
     def finish(self, record: Record, seconds: float) -> None:
         """A cell has its record, after so many seconds of its job; 0 for one that was kept."""
         self._done += 1
+        if not seconds and record.status == "ok":
+            self._costs.add(record, record.cost.attack_seconds)
         if self._bar is not None:
             self._bar.update()
         if not (self._quiet and record.status == "ok"):
@@ -185,5 +187,5 @@ def _step(progress: Progress) -> str:
         return f"epoch {progress.number}/{progress.of} loss {progress.loss:.3f}"
     if isinstance(progress, Note | Started | Failed):
         return ""
-    eps = f"eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
+    eps = f"attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
     return f"{eps} {progress.done}/{progress.remaining} samples"

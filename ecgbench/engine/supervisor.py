@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -98,7 +98,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(os.environ, threads),
+            env=environment(threads),
             start_new_session=True,
         )
         child = cls(process)
@@ -245,6 +245,17 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * unit)
 
 
+def environment(threads: int) -> dict[str, str]:
+    """The variables of a child: those of this process, its places of modules, and the threads, at most what they allow.
+
+    All libraries are told the same number: torch follows MKL's, whatever OpenMP's is.
+    """
+    places = [os.path.abspath(place) for place in sys.path if place]  # noqa: PTH100
+    given = [os.environ.get(name, "").partition(",")[0].strip() for name in THREADS]
+    fewest = max(1, min([threads, *(int(number) for number in given if number.isdecimal())]))
+    return os.environ | dict.fromkeys(THREADS, str(fewest)) | {"PYTHONPATH": os.pathsep.join(places)}
+
+
 def most_memory() -> int:
     """Bytes that one job may hold unless told otherwise: 80 % of this machine's memory."""
     return int(0.8 * psutil.virtual_memory().total)
@@ -278,9 +289,3 @@ def _resident(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
-
-
-def _environment(given: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The variables of a child: the parent's, its places of modules, and the threads unless somebody set them."""
-    places = [os.path.abspath(place) for place in sys.path if place]  # noqa: PTH100
-    return {name: str(threads) for name in THREADS} | dict(given) | {"PYTHONPATH": os.pathsep.join(places)}

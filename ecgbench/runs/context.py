@@ -18,6 +18,7 @@ from ecgbench.registry.identity import Identity, identity
 from ecgbench.runs.cell import AttackSetup, Cell, VictimIdentity, VictimSpec
 from ecgbench.runs.scoring import CellLabels
 from ecgbench.runs.stages import Context, MadeOf, identities
+from ecgbench.runs.telling import ToldSweep
 from ecgbench.runs.victims import Trained, Victims
 
 UNDEFENDED = "none"
@@ -89,7 +90,7 @@ class CellContext(Context):
         cell, recordings = self.cell, self.victims.recordings
         with guarded(self.who), recordings.lending(cell.dataset, self.who):
             trained = self.victim("victim")
-            sweep = Sweep(
+            sweep = ToldSweep(
                 attack=cell.attack,
                 victim=trained.victim,
                 task=self.task,

@@ -52,6 +52,29 @@ def test_an_end_is_told_by_its_kind_and_number(script: str, end: str, number: in
     assert (found.end, found.number) == (end, number) and found.ends is None
 
 
+@pytest.mark.parametrize(
+    ("set_to", "threads"),
+    [
+        ({}, 4),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"MKL_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "3,2", "MKL_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "16"}, 4),
+        ({"OMP_NUM_THREADS": "0"}, 1),
+        ({"OMP_NUM_THREADS": "many"}, 4),
+    ],
+)
+def test_the_environment_caps_the_threads_of_a_job(
+    set_to: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in supervisor.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_to.items():
+        monkeypatch.setenv(name, value)
+    variables = supervisor.environment(4)
+    assert {variables[name] for name in supervisor.THREADS} == {str(threads)}
+
+
 def test_the_reason_holds_the_last_line_of_the_log() -> None:
     found, _ = ended("print('first', file=sys.stderr); print('last | words', file=sys.stderr, flush=True); os._exit(3)")
     assert found.log == ("first", "last | words")
