@@ -138,8 +138,7 @@ def engine_options(command: Callable[..., object]) -> Callable[..., object]:
                 "--jobs",
                 "-j",
                 type=click.IntRange(min=1),
-                help="Jobs at once; default: the cores. They share the cores as threads; OMP_NUM_THREADS is the most that "
-                "each gets.",
+                help="Jobs at once; default: the cores. They share the cores as threads, at most OMP_NUM_THREADS each.",
             ),
             click.option("--timeout", metavar="TIME", help="The most a job may take, such as 10m; default: no limit."),
             click.option(

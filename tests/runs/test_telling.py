@@ -71,7 +71,7 @@ class Asks(Attack):
 def test_it_is_told_now_and_then_and_when_an_eps_begins_and_a_chunk_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
     monkeypatch.setattr(telling, "EVERY", 6.0)
-    monkeypatch.setattr(telling.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     steps = told(sweep(Asks(times=20)))
     assert [step.done for step in steps if step.position == 0] == [0, 0, 0, 0, steps[0].remaining]
 
@@ -99,4 +99,4 @@ def _given() -> tuple[Any, ...]:
     task, victim = random_mlp(5)
     batch = task.test[slice(0, 5)]
     threat = Threat("linf")
-    return victim, batch, threat.ball(batch, 0.1, task.bounds), threat.goal(batch.y, task.outputs), stream("victim")
+    return victim, batch, threat.ball(batch, 0.1, task.bounds), threat.goal(batch.y, task.outputs), stream("attack")
