@@ -16,7 +16,7 @@ import click
 from tqdm import tqdm
 
 from ecgbench.cli import progress as one
-from ecgbench.core.progress import Epoch, Failed, Note, Progress, Started
+from ecgbench.core.progress import Epoch, Failed, Note, Progress, Started, SweepProgress
 from ecgbench.engine import Ended
 from ecgbench.results.record import Record
 from ecgbench.runs.job import Job, VictimJob
@@ -107,7 +107,7 @@ class GridReporter:
         """A job tells how far it is."""
         if isinstance(progress, Note | Started | Failed):
             self.tell(progress)
-        elif job in self._running:
+        if job in self._running and not isinstance(progress, Note | Failed):
             self._running[job].step = _step(progress)
             self._show(job)
 
@@ -182,10 +182,10 @@ def _words(job: Job) -> str:
     return f"{job.dataset} {job.model} {job.defense} {job.attack} seed {job.seed}"
 
 
-def _step(progress: Progress) -> str:
+def _step(progress: Epoch | SweepProgress | Started) -> str:
+    if isinstance(progress, Started):
+        return "first epoch"
     if isinstance(progress, Epoch):
         return f"epoch {progress.number}/{progress.of} loss {progress.loss:.3f}"
-    if isinstance(progress, Note | Started | Failed):
-        return ""
     eps = f"attack eps {progress.eps:g} ({progress.position + 1}/{progress.of})"
     return f"{eps} {progress.done}/{progress.remaining} samples"

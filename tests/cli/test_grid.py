@@ -7,7 +7,7 @@ import pytest
 
 from ecgbench.cli import progress
 from ecgbench.cli.grid import GridReporter
-from ecgbench.core.progress import Epoch, Progress, SweepProgress
+from ecgbench.core.progress import Epoch, Progress, Started, SweepProgress
 from ecgbench.results.record import Cost
 from ecgbench.runs.job import CellJob, Job, VictimJob
 from tests.made_up_rows import made_up, row
@@ -29,10 +29,11 @@ def reporter(monkeypatch: pytest.MonkeyPatch) -> GridReporter:
     ("job", "step", "line"),
     [
         (VICTIM, None, "train d m n seed 0: prepare"),
+        (VICTIM, Started("training a victim."), "train d m n seed 0: first epoch"),
         (VICTIM, Epoch(3, 50, 0.8125, None), "train d m n seed 0: epoch 3/50 loss 0.812"),
         (cell("strict"), SweepProgress(0.05, 1, 4, 30, 99), "d m n strict seed 0: attack eps 0.05 (2/4) 30/99 samples"),
     ],
-    ids=["prepare", "train", "attack"],
+    ids=["prepare", "first epoch", "epoch", "attack"],
 )
 def test_a_log_says_what_is_under_way(
     job: Job, step: Progress | None, line: str, reporter: GridReporter, capsys: pytest.CaptureFixture[str]
@@ -41,6 +42,7 @@ def test_a_log_says_what_is_under_way(
     reporter.began(job)
     if step is not None:
         reporter.told(job, step)
+    capsys.readouterr()
     reporter.tick()
     assert capsys.readouterr().err == f"[0/1] time left unknown, under way: {line}\n"
 

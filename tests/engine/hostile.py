@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import Flatten, Linear, Module, Sequential
@@ -50,10 +51,13 @@ def hang() -> None:
 
 
 def memory() -> None:
-    held = []
+    """Takes all there is as fast as it can; writes how many bytes it is about to hold, where somebody wants to know."""
+    log, held = os.environ.get("HOSTILE_HELD"), [np.zeros(0)]
+    before = psutil.Process().memory_full_info().uss
     while True:
-        held.append(np.ones(5_000_000))
-        time.sleep(0.01)
+        if log is not None:
+            Path(log).write_text(str(before + len(held) * 80_000_000))
+        held.append(np.ones(10_000_000))
 
 
 def stdout() -> None:
@@ -126,6 +130,7 @@ def zero() -> None:
 
 
 ACTS: Mapping[str, Callable[[], object]] = {
+    "nothing": lambda: None,
     "boom": lambda: raised(RuntimeError("boom | <b>pipe</b>\n`tick`")),
     "sysexit": lambda: sys.exit(7),
     "kbd": lambda: raised(KeyboardInterrupt()),
