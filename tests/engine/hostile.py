@@ -174,7 +174,7 @@ ACTS: Mapping[str, Callable[[], object]] = {
 class HostileAttack(Attack):
     """Does something bad, then is FGSM."""
 
-    act: str = "boom"
+    act: str = "nothing"
 
     def perturb(self, trial: Trial, rng: RandomStream) -> Tensor:
         ACTS[self.act]()
@@ -198,7 +198,7 @@ class HostileModel(Model):
     """Does something bad whenever it is asked."""
 
     default_dataset: ClassVar[str] = "synthetic-beats"
-    act: str = "boom"
+    act: str = "nothing"
 
     def build(self, task: Task) -> Module:
         return Acting(self.act, int(np.prod(task.shape)), len(task.classes))
@@ -208,7 +208,7 @@ class HostileModel(Model):
 class HostileDefense(Defense):
     """Does something bad instead of a training."""
 
-    act: str = "boom"
+    act: str = "nothing"
 
     def fit(self, model: Module, task: Task, rng: RandomStream, checkpoint: Checkpoint) -> Module:
         ACTS[self.act]()
