@@ -18,10 +18,9 @@ from tests.command_line import BEATS, ecgbench, finished, spawn
 from tests.engine.hostile import HOSTILE
 from tests.engine.records import PATIENCE, figures
 
-SEEDS, ATTACKS = range(5), [f"pgd[steps={n}]" for n in range(1, 21)] + [f"noise[draws={n}]" for n in range(1, 20)]
-"""195 cells of five victims, each trained and attacked in a fraction of a second."""
+ATTACKS = [f"pgd[steps={n}]" for n in range(1, 21)] + [f"noise[draws={n}]" for n in range(1, 20)]
+"""39 cells of each victim, which are trained and attacked in a fraction of a second."""
 TIMEOUT, MEMORY = 120.0, 1_500_000_000
-KILLS = 20
 POISONED = {
     "boom": "RuntimeError in attack hostile[act=boom]",
     "segv": "signal 11 (SIGSEGV): the job was killed",
@@ -37,9 +36,10 @@ def grid(attacks: list[str], seeds: range) -> str:
     return f"{victims}attack = {attacks}\nseed = {list(seeds)}\n"
 
 
-def kill_at_random(process: subprocess.Popen[str], records: Path, draws: random.Random, killed: list[int]) -> None:
-    """SIGKILL `KILLS` children of a run, each a moment after a number of records is there that is drawn before."""
-    for number in sorted(draws.sample(range(190), KILLS)):
+def kill_at_random(process: subprocess.Popen[str], records: Path, moments: list[int], killed: list[int]) -> None:
+    """SIGKILL some child of a run a moment after so many records are there."""
+    draws = random.Random(0)
+    for number in moments:
         while len(list(records.glob("*"))) < number and process.poll() is None:
             time.sleep(0.05)
         time.sleep(draws.uniform(0, 2))
@@ -50,23 +50,29 @@ def kill_at_random(process: subprocess.Popen[str], records: Path, draws: random.
 
 
 @pytest.mark.slow
-def test_twenty_kills_and_five_poisoned_cells_leave_the_other_195_as_they_were(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize(("victims", "kills"), [(5, 20)])
+def test_kills_and_poisoned_cells_leave_the_other_195_as_they_were(
+    victims: int, kills: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     honest, whole, held = (tmp_path / name for name in ("honest.toml", "whole.toml", "held"))
-    honest.write_text(grid(ATTACKS, SEEDS))
+    honest.write_text(grid(ATTACKS, range(victims)))
     whole.write_text(grid([f"hostile[act={act}]" for act in POISONED], range(1)) + honest.read_text())
     expected = figures(ecgbench(tmp_path / "serial", "run", str(honest), "--json", "--quiet"))
+    assert len(expected) == victims * len(ATTACKS)
+    moments = sorted(random.Random(0).sample(range(len(expected) - 5), kills))
     limits = ("--timeout", f"{TIMEOUT:g}s", "--memory", "1.5GB", "--jobs", "2")
     process = spawn(tmp_path, "run", str(whole), *HOSTILE, *limits, "--isolate", "--json", HOSTILE_HELD=str(held))
     killed: list[int] = []
     records = tmp_path / "store" / "records"
-    killer = threading.Thread(target=kill_at_random, args=(process, records, random.Random(0), killed))
+    killer = threading.Thread(target=kill_at_random, args=(process, records, moments, killed))
     killer.start()
-    answer = finished(process, 2 * PATIENCE)
-    killer.join()
-    assert answer.code == 3 and len(killed) == KILLS
-    assert len(answer.records) == 200 and len(expected) == 195 and figures(answer) == expected
+    try:
+        answer = finished(process, 2 * PATIENCE)
+    finally:
+        process.kill()
+        killer.join()
+    assert answer.code == 3 and len(killed) == kills
+    assert len(answer.records) == len(expected) + len(POISONED) and figures(answer) == expected
     reasons = {record["attack"]: str(record["error"]) for record in answer.records if record["status"] == "failed"}
     assert len(reasons) == len(POISONED)
     assert all(reasons[f"hostile[act={act}]"].startswith(reason) for act, reason in POISONED.items()), reasons
