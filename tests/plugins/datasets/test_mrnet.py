@@ -161,6 +161,20 @@ def saved(array: np.ndarray) -> Callable[[Path], None]:
     return lambda path: np.save(path, array, allow_pickle=True)
 
 
+SHAPE = "{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, 256, 256)}}"
+
+
+def headed(text: str) -> Callable[[Path], object]:
+    """A file whose header is `text`."""
+    header = text.encode() + b"\n"
+    return lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def replaced_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
@@ -173,15 +187,23 @@ def saved(array: np.ndarray) -> Callable[[Path], None]:
         (saved(np.full((2, 256, 256), np.nan, np.float32)), "holds float32 that are no whole numbers of 0 to 255"),
         (saved(np.zeros((2, 256, 256), complex)), "is of type complex128; expected 8 bits."),
         (saved(np.array([Bomb()], object)), "cannot be read (it holds Python objects); expected a .npy of 8 bits."),
-        (lambda path: path.write_bytes(pickle.dumps(Bomb())), "cannot be read (it holds Python objects)"),
-        (lambda path: path.write_bytes(b"not an array"), "cannot be read"),
-        (lambda path: path.write_bytes(b""), "cannot be read (no array)"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-999]), "cannot be read (no array)"),
+        (lambda path: path.write_bytes(pickle.dumps(Bomb())), "cannot be read (it is a pickle of Python objects)"),
+        (lambda path: path.write_bytes(b"<html>not found"), "cannot be read (it begins with b'<html>')"),
+        (lambda path: path.write_bytes(b""), "cannot be read (it begins with b'')"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-999]), "cannot be read (cut short, or no array)"),
+        (lambda path: path.write_bytes(path.read_bytes()[:40]), "cannot be read (cut short, or no array)"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"more"), "has 4 bytes behind its 1 slices; expected none."),
+        (headed(SHAPE.format("-1")), "cannot be read (cut short, or no array)"),
+        (headed(SHAPE.format("True")), "cannot be read (cut short, or no array)"),
+        (headed(SHAPE.format(2**62)), "cannot be read (cut short, or no array)"),
+        (headed("(" * 9000), "cannot be read (cut short, or no array)"),
+        (headed("__import__('pathlib').Path('executed').touch()"), "cannot be read (cut short, or no array)"),
+        (replaced_by_a_folder, "cannot be read (Is a directory)"),
         (lambda path: path.unlink(), "exam 0003 has no volume in train/sagittal; expected one of each."),
     ],
 )
 def test_a_volume_that_is_none_is_refused_by_the_name_of_its_exam(
-    base: Path, spoil: Callable[[Path], None], fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    base: Path, spoil: Callable[[Path], object], fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     spoil(base / "train" / "sagittal" / "0003.npy")
@@ -200,7 +222,10 @@ def test_a_volume_that_is_none_is_refused_by_the_name_of_its_exam(
         ("0000,1\n0000,0\n", "exam 0000 stands twice in train-acl.csv"),
         ("0000,1\n", "exam 0001 has no label in train-acl.csv"),
         ("".join(f"{exam:04d},0\n" for exam in range(TRAIN + 1)), f"exam {TRAIN:04d} has no volume in train/sagittal"),
-        (b"\xff\xfe", "train-acl.csv cannot be read (UnicodeDecodeError)"),
+        (b"", "exam 0000 has no label in train-acl.csv"),
+        (b"\xe9,1\n", "line 1 of train-acl.csv is 'é,1'"),
+        ("\N{SUPERSCRIPT THREE},1\n", "line 1 of train-acl.csv is '\N{SUPERSCRIPT THREE},1'"),
+        (f"{'9' * 5000},1\n", "line 1 of train-acl.csv is '9999"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_in_a_sentence(base: Path, lines: str | bytes, fault: str) -> None:
@@ -222,6 +247,27 @@ def test_a_missing_plane_list_or_tree_is_named(base: Path, tmp_path: Path) -> No
         MRNet(plane="coronal").files(root)
     with pytest.raises(DataError, match=re.escape("found no train-abnormal.csv")):
         MRNet().files(DataRoot(tmp_path / "nowhere"))
+
+
+def test_an_exam_with_two_files_is_refused(base: Path) -> None:
+    (base / "train" / "sagittal" / "3.npy").write_bytes((base / "train" / "sagittal" / "0003.npy").read_bytes())
+    with pytest.raises(DataError, match=re.escape("exam 0003 lies twice in train/sagittal (0003.npy and 3.npy)")):
+        MRNet().load(DataRoot(base.parent))
+
+
+@pytest.mark.parametrize("name", ["\N{SUPERSCRIPT THREE}", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 30, "._0003"])
+def test_a_volume_whose_name_is_no_number_is_refused(base: Path, name: str) -> None:
+    (base / "train" / "sagittal" / f"{name}.npy").touch()
+    with pytest.raises(DataError, match=re.escape(f"train/sagittal/{name}.npy is no exam; expected names such as")):
+        MRNet().files(DataRoot(base.parent))
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"\n", b"\r\n"), (b",", b" , "), (b"0000", b"\xef\xbb\xbf0000")])
+def test_line_ends_blanks_and_a_byte_order_mark_do_not_matter(base: Path, before: bytes, after: bytes) -> None:
+    y = MRNet().load(DataRoot(base.parent)).train.y
+    path = base / "train-abnormal.csv"
+    path.write_bytes(path.read_bytes().replace(before, after))
+    assert torch.equal(MRNet().load(DataRoot(base.parent)).train.y, y)
 
 
 def test_an_exam_in_both_folders_is_refused(base: Path) -> None:
