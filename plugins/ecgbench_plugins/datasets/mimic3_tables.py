@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__)
 SQL = SOURCE.with_name("mimic3_sql")
-RULES = "7cfb11953256860b3e1fe96a02b2868a1f92b72e21155d31d4114c2577aa57f7"
+RULES = "3a72a1e567f0f59ccd96570fecb0907aa93603c51916d38ad973fb72e98cd9a4"
 MEMORY = "1GB"
 LAYOUTS = (
     "mimiciii",
@@ -57,6 +57,8 @@ COLUMNS = {  # that are read, and their types
         **{"VALUENUM": "DOUBLE", "ERROR": "INTEGER"},
     },
 }
+REASONS = ("Error when converting", "Expected Number", "Value with", "Maximum line size")  # begins of DuckDB's own
+EXPECTED = "expected the table as MIMIC-III has it"
 VIEWS = ("items", "stays", "hospital", "borders", "bg", "lab", "vital")
 
 
@@ -92,6 +94,9 @@ def cohort(files: Mapping[str, Path], rules: str, features: Sequence[str]) -> np
     `observed`. Raises DataError for a damaged table.
     """
     with _database(files) as database:
+        damaged = database.execute(sql("faults")).fetchone()
+        if damaged is not None:
+            raise DataError(f"mimic3: {files[damaged[0]].name} is damaged ({damaged[1]}); {EXPECTED}.")
         for name in VIEWS:
             database.execute(f"create view {name} as {sql(name)}")
         database.execute("create table features (feature varchar)")
@@ -151,7 +156,9 @@ def _database(files: Mapping[str, Path]) -> Iterator[DuckDBPyConnection]:
         try:
             with duckdb.connect(str(Path(folder, "mimic3.duckdb")), config=settings) as database:
                 for table, path in files.items():
-                    database.execute(f"create view {table} as select * from {_reader(table, path)}")
+                    database.execute(
+                        f"create view {table} as select {_columns(table, path)} from {_reader(table, path)}"
+                    )
                 yield database
         except duckdb.Error as error:
             if isinstance(error, duckdb.ConversionException | duckdb.InvalidInputException) or _named(error, files):
@@ -163,10 +170,24 @@ def _database(files: Mapping[str, Path]) -> Iterator[DuckDBPyConnection]:
             ) from error
 
 
+def _columns(table: str, path: Path) -> str:
+    """What is selected of a table: all of it; a value that is no finite number is an error that names its item."""
+    if "VALUENUM" not in COLUMNS[table]:
+        return "*"
+    said = f"concat({_quoted(f'{path}: the value ')}, valuenum, ' of item ', itemid, ' at ', charttime)"
+    finite = "valuenum is null or isfinite(valuenum)"
+    return f"* replace (case when {finite} then valuenum else error({said})::double end as valuenum)"
+
+
 def _reader(table: str, path: Path) -> str:
     """The call that reads a table with the types of `COLUMNS`; a value of another type is an error."""
     types = COLUMNS[table]
     header = _header(path)
+    if not header:
+        raise DataError(f"mimic3: {path.name} is empty; {EXPECTED}.")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"mimic3: {path.name} has the column {twice} twice; {EXPECTED}.")
     absent = sorted(types.keys() - set(header))
     if absent:
         raise DataError(f"mimic3: {path.name} has no column {absent[0]}; expected the table {table} of MIMIC-III.")
@@ -181,7 +202,7 @@ def _header(path: Path) -> list[str]:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             line = file.readline(1 << 16)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"mimic3: {path.name} cannot be read ({error}).") from error
+        raise DataError(f"mimic3: {path.name} cannot be read ({error}); {EXPECTED}.") from error
     return [name.strip().upper() for name in next(csv.reader([line]), [])]
 
 
@@ -200,8 +221,8 @@ def _sentence(error: Exception, files: Mapping[str, Path]) -> str:
     table = _named(error, files) or "a table"
     line = re.search(r"CSV Error on Line: (\d+)", said)
     lines = [one.strip() for one in said.splitlines()]
-    reason = next(
-        (one for one in lines if one.startswith(("Error when converting", "Expected Number", "Value with"))), lines[0]
-    )
+    reason = next((one for one in lines if one.startswith(REASONS)), lines[0])
+    for path in files.values():
+        reason = reason.removeprefix(f"Invalid Input Error: {path}: ")
     where = f", line {line[1]}" if line else ""
-    return f"mimic3: {table} is damaged{where} ({reason.rstrip('.')[:160]}); expected the table as MIMIC-III has it."
+    return f"mimic3: {table} is damaged{where} ({reason.rstrip('.')[:160]}); {EXPECTED}."

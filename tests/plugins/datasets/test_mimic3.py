@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import shutil
 import sys
@@ -18,7 +19,7 @@ from ecgbench.core.errors import DataError, EcgbenchError, NotInstalledError, St
 from ecgbench.testing import check_dataset
 from ecgbench_plugins.datasets import mimic3_tables
 from ecgbench_plugins.datasets.mimic3 import FEATURES, Mimic3, datasets
-from tests.plugins.datasets.made_up_mimic3 import HOUR, START, Tree, drawn_tree
+from tests.plugins.datasets.made_up_mimic3 import COLUMNS, HOUR, START, Tree, drawn_tree
 
 pytest.importorskip("duckdb", reason="DuckDB is not installed")
 NAMES = {"sun2018": [f.name for f in FEATURES["sun2018"]], "lstm_aa": [f.name for f in FEATURES["lstm-aa"]]}
@@ -410,15 +411,83 @@ def _no_gzip(tree: Path) -> None:
     path.unlink()
 
 
+def _edit(table: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    """Other lines of a table, of which the first is the header."""
+
+    def damage(tree: Path) -> None:
+        path = tree / f"{table}.csv"
+        path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+    return damage
+
+
+def _cell(table: str, column: str, value: str) -> Callable[[Path], None]:
+    """Another value in the first row of a table."""
+    place = COLUMNS[table].split().index(column)
+
+    def change(lines: list[str]) -> list[str]:
+        cells = next(csv.reader([lines[1]]))
+        cells[place] = value
+        return [lines[0], ",".join(f'"{cell}"' if cell else "" for cell in cells).replace('"CUTS"', "CUTS"), *lines[2:]]
+
+    return _edit(table, change)
+
+
+IMPOSSIBLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no byte of it": (lambda tree: (tree / "CHARTEVENTS.csv").write_bytes(b""), r"CHARTEVENTS\.csv is empty"),
+    "a column twice": (
+        _edit("PATIENTS", lambda lines: [lines[0].replace("GENDER", "DOB"), *lines[1:]]),
+        r"PATIENTS\.csv has the column DOB twice",
+    ),
+    "a patient twice": (
+        _edit("PATIENTS", lambda lines: [*lines, lines[1]]),
+        r"PATIENTS\.csv .*patient 1 stands there 2",
+    ),
+    "an admission twice": (
+        _edit("ADMISSIONS", lambda lines: [*lines, lines[1]]),
+        r"ADMISSIONS\.csv .*admission 100002 stands there 2",
+    ),
+    "a stay twice": (
+        _edit("ICUSTAYS", lambda lines: [*lines, lines[1]]),
+        r"ICUSTAYS\.csv .*ICU stay 200002 stands there 2",
+    ),
+    "a stay of no admission": (
+        _edit("ADMISSIONS", lambda lines: [lines[0], *lines[2:]]),
+        r"ICUSTAYS\.csv .*ICU stay 200002 is of admission 100002 of patient 1, which is not in ADMISSIONS",
+    ),
+    "an admission of nobody": (
+        _edit("PATIENTS", lambda lines: [lines[0], *lines[2:]]),
+        r"ADMISSIONS\.csv .*admission 100002 is of patient 1, who is not in PATIENTS",
+    ),
+    "a stay of another patient": (_cell("ICUSTAYS", "SUBJECT_ID", "2"), r"ICUSTAYS\.csv .*ICU stay 200002 is of .* 2,"),
+    "nobody's birth": (_cell("PATIENTS", "DOB", ""), r"PATIENTS\.csv .*patient 1 has no date of birth"),
+    "two deaths": (_cell("ADMISSIONS", "HOSPITAL_EXPIRE_FLAG", "2"), r"ADMISSIONS\.csv .*admission 100002 has a HOSP"),
+    "an unknown death": (_cell("ADMISSIONS", "HOSPITAL_EXPIRE_FLAG", ""), r"ADMISSIONS\.csv .*admission 100002 has a"),
+    "no number": (_cell("LABEVENTS", "VALUENUM", "NaN"), r"LABEVENTS\.csv .*the value nan of item 50822 at 2150-03-01"),
+    "too large a number": (
+        _cell("CHARTEVENTS", "VALUENUM", "1e400"),
+        r"CHARTEVENTS\.csv .*the value inf of item 220045",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_rows_that_contradict_each_other_are_one_sentence(tree: Path, name: str) -> None:
+    damage, fault = IMPOSSIBLE[name]
+    damage(tree)
+    with pytest.raises(DataError, match=rf"^mimic3: {fault}.*; expected the table as MIMIC-III has it\.$"):
+        load(tree)
+
+
 FAULTS: dict[Callable[[Path], None], str] = {
     _no_chart: r"CHARTEVENTS\.csv and CHARTEVENTS\.csv\.gz are missing in .*; expected one of them\.",
     _no_column: r"LABEVENTS\.csv has no column VALUENUM; expected the table LABEVENTS of MIMIC-III\.",
-    _empty: r"PATIENTS\.csv has no column DOB; expected the table PATIENTS of MIMIC-III\.",
+    _empty: r"PATIENTS\.csv is empty; expected the table as MIMIC-III has it\.",
     _odd_time: r"CHARTEVENTS\.csv is damaged, line 2 \(.*charttime.*\); expected the table as MIMIC-III has it\.",
     _odd_number: r"LABEVENTS\.csv is damaged, line 8 \(.*valuenum.*\); expected the table as MIMIC-III has it\.",
     _cut: r"CHARTEVENTS\.csv is damaged, line \d+ \(.*\); expected the table as MIMIC-III has it\.",
     _cut_gzip: r"CHARTEVENTS\.csv\.gz .*; expected the table as MIMIC-III has it\.",
-    _no_gzip: r"LABEVENTS\.csv\.gz cannot be read \(.*\)\.",
+    _no_gzip: r"LABEVENTS\.csv\.gz cannot be read \(.*\); expected the table as MIMIC-III has it\.",
 }
 
 
