@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite, log2
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ecgbench.core.errors import EcgbenchError, UnknownNameError
 from ecgbench.registry.grammar import spell
@@ -74,8 +74,11 @@ def parse_dimension(text: str, values: dict[str, Any]) -> Dimension:
     words = tuple(word.strip() for word in given.split("|"))
     if len(set(words)) != len(words) or not all(words):
         raise EcgbenchError(f"--search {text!r} given; expected different words between the signs |.")
+    known = [str(each) for each in get_args(fields[field])] if get_origin(fields[field]) is Literal else words
     for word in words:
         parse(f"{field}[{field}={word}]")  # raises SelectorError for what no selector can hold
+        if word not in known:
+            raise UnknownNameError(f"value of {kind}.{field}", word, known)
     return Dimension(kind, field, choices=words)
 
 

@@ -195,9 +195,10 @@ def open_study(question: Question, url: str, name: str) -> optuna.Study:
             kept = study.user_attrs.get(QUESTION)
             if kept is None:
                 study.set_user_attr(QUESTION, asked)
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ModuleNotFoundError) as fault:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError) as fault:
         reason = str(getattr(fault, "orig", None) or fault).strip().splitlines()[0].removesuffix(".")
-        raise EcgbenchError(f"the database of the study cannot be used: {reason}.") from None
+        expected = "expected --storage sqlite:///FILE or postgresql://HOST/NAME"
+        raise EcgbenchError(f"the database of the study cannot be used: {reason}; {expected}.") from None
     if kept not in (None, asked):
         other = next(key for key in asked if json.dumps(kept.get(key)) != json.dumps(asked[key]))
         raise EcgbenchError(

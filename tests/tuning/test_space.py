@@ -51,6 +51,7 @@ def test_ranges_and_choices_are_read_by_the_type_of_their_field(text: str, dimen
         ("attack.stop_at_first=0..1", "holds no number"),
         ("model.activation=tanh|tanh", "expected different words"),
         ("model.activation=tanh|", "expected different words"),
+        ("model.activation=tanh|sigmoid", "no value of model.activation is named 'sigmoid'; known: relu, tanh"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_a_sentence(text: str, fault: str) -> None:

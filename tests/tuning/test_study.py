@@ -127,6 +127,7 @@ def test_a_name_stands_for_one_question(tmp_path: Path) -> None:
         (("--pruner", "hyperband"), "no pruner is named 'hyperband'"),
         (("--storage", "sqlite:////no/such/folder/x.db"), "the database of the study cannot be used"),
         (("--storage", "nonsense"), "the database of the study cannot be used"),
+        (("--storage", "mysql://nowhere/x"), "expected --storage sqlite:///FILE or postgresql://HOST/NAME"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(tmp_path: Path, options: tuple[str, ...], fault: str) -> None:

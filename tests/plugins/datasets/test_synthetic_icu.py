@@ -18,8 +18,12 @@ from sklearn.metrics import roc_auc_score
 from ecgbench.core.data import Samples, Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import EcgbenchError
+from ecgbench.core.progress import Checkpoint
+from ecgbench.core.random import RandomStream
 from ecgbench_plugins.datasets.icu_features import OPEN_DATA
 from ecgbench_plugins.datasets.synthetic_icu import COURSES, SyntheticIcu, datasets
+from ecgbench_plugins.defenses.none import Standard
+from ecgbench_plugins.models.lstm import Recurrent
 
 PARTS = ("train", "val", "test")
 PLACE = {feature.name: place for place, feature in enumerate(OPEN_DATA)}
@@ -189,3 +193,14 @@ def test_trends_tell_more_than_the_first_day_alone(task: Task) -> None:
         )
 
     assert score(48) > score(8) + 0.03
+
+
+@pytest.mark.slow
+def test_the_default_training_of_an_lstm_neither_guesses_nor_knows() -> None:
+    """50 epochs overfit these 1,800 stays; what is left is what a run without parameters shows."""
+    task = load()
+    torch.manual_seed(0)
+    module = Standard().fit(Recurrent().build(task), task, RandomStream(("training",)), Checkpoint())
+    with torch.no_grad():
+        score = module(task.test.x).diff(dim=1).squeeze(1)
+    assert 0.75 < roc_auc_score(task.test.y.numpy(), score.numpy()) < 0.9
