@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ecgbench.leaderboard.bounds import proof
-from ecgbench.leaderboard.confidence import FEW, Certainty, certainties
-from ecgbench.leaderboard.naming import Names, Who, who
-from ecgbench.leaderboard.ranking import RankedVictim, at_headline
+from ecgbench.leaderboard.confidence import FEW, Certainty
+from ecgbench.leaderboard.naming import Names, who
+from ecgbench.leaderboard.ranking import RankedVictim
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import counted, eps_in, figure, joined, number, signed, span
 
@@ -59,17 +59,9 @@ def answers(names: Names) -> list[Answer]:
 
 def answer_of(section: Section, names: Names) -> Answer:
     """The victims of a section and how sure their places are."""
-    sure = confidence(section)
     ranking = [victim for victim in section.victims if victim.ranks]
+    sure = section.certainties
     return Answer(section, tuple(Placed(names.victim(section, one), one, sure.get(who(one))) for one in ranking))
-
-
-def confidence(section: Section) -> dict[Who, Certainty]:
-    """How sure the places of the victims without flags are."""
-    trusted = [victim for victim in section.victims if victim.ranks and not victim.flags]
-    outcomes = [at_headline(section.rows, victim) for victim in trusted]
-    sure = certainties(outcomes, section.headline) if trusted else []
-    return {who(victim): one for victim, one in zip(trusted, sure, strict=True)}
 
 
 def strict_attacks(section: Section) -> set[str]:

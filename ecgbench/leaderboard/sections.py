@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
 
 from ecgbench.core.errors import StoreError
 from ecgbench.leaderboard.bounds import with_bounds
-from ecgbench.leaderboard.ranking import RankedVictim, clean_flags, flags, grouped, rank_victims, rounded
+from ecgbench.leaderboard.confidence import Certainty, certainties
+from ecgbench.leaderboard.ranking import RankedVictim, at_headline, clean_flags, flags, grouped, rank_victims, rounded
 from ecgbench.results.bounds import Bounds
 from ecgbench.results.certificates import CertificateRecord
 from ecgbench.results.published import Published
@@ -40,6 +42,14 @@ class Section:
     def synthetic(self) -> bool:
         """Whether the recordings were made up."""
         return any(row.record.synthetic for row in self.rows)
+
+    @cached_property
+    def certainties(self) -> dict[tuple[str, str], Certainty]:
+        """By model and defense how sure the places of the victims without flags are."""
+        trusted = [victim for victim in self.victims if victim.ranks and not victim.flags]
+        outcomes = [at_headline(self.rows, victim) for victim in trusted]
+        sure = certainties(outcomes, self.headline) if trusted else []
+        return {(victim.model, victim.defense): one for victim, one in zip(trusted, sure, strict=True)}
 
 
 def sections(published: Iterable[Published], bounds: Bounds = NONE) -> list[Section]:

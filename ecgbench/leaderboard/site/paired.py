@@ -104,9 +104,9 @@ def _pairs(members: list[tuple[Entry, Outcomes]], name: str) -> dict[str, Any]:
 
 
 def _draws(outcomes: Outcomes) -> str:
-    """How often each group is drawn, a byte for each, draw after draw."""
+    """How often each group is drawn, a sign for each, "0" for never, draw after draw."""
     drawn = Resamples.of(outcomes, [outcomes.weight], DRAWS, 0)
-    return _packed(drawn.times.astype(np.uint8))
+    return (drawn.times.astype(np.uint8) + ord("0")).tobytes().decode("latin-1")
 
 
 def _groups(outcomes: Outcomes) -> int | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ecgbench.checks.flags import FLAGS
@@ -32,7 +31,6 @@ class Matrix:
 def row_facts(entry: Entry, bounds: Bounds) -> dict[str, Any]:
     """What the template of a row's page is filled with."""
     record = entry.record
-    made = record.provenance
     return {
         "entry": entry,
         "record": record,
@@ -41,7 +39,6 @@ def row_facts(entry: Entry, bounds: Bounds) -> dict[str, Any]:
         "matrices": _matrices(entry),
         "deciding": _deciding(entry),
         "proofs": [] if entry.row.outcomes is None else bounds.beside(record, entry.row.outcomes),
-        "identity": "" if made is None else msgspec.json.format(msgspec.json.encode(made.identity), indent=1).decode(),
         "dataset_page": dataset_page(record.dataset),
         "victim_page": victim_page(record.dataset, (record.model, record.defense)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import json
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,7 +31,9 @@ from ecgbench.leaderboard.site.charts import curves
 from ecgbench.leaderboard.wording import figure
 from ecgbench.results.published import Published, publish, read_results
 from tests.leaderboard.site.conftest import HOSTILE, drawn, outcomes, small_board
-from tests.made_up_rows import changed
+from tests.made_up_rows import changed, provenance_of
+
+LEADERBOARD = Path(__file__).parents[3] / "leaderboard"
 
 
 class Reader(HTMLParser):
@@ -128,7 +132,8 @@ def test_names_of_strangers_are_text_everywhere(site: Path) -> None:
     shown = 0
     for path, page in pages(site).items():
         scripts = [facts for tag, facts in page.elements if tag == "script"]
-        assert [(facts["src"] or "").replace("../", "") for facts in scripts] == ["site.js"], path
+        own = [path.replace(".html", ".js")] if path in ("rows.html", "compare.html") else []
+        assert [(facts["src"] or "").replace("../", "") for facts in scripts] == ["site.js", *own], path
         assert not any(name.startswith("on") for _, facts in page.elements for name in facts), path
         assert not any("evil.example/" in link or "//" in link for link in page.links()), path
         shown += HOSTILE in "".join(page.words)
@@ -154,11 +159,12 @@ def test_the_table_has_a_line_for_each_record_with_its_figures(leaderboard: Path
 
 
 def test_a_row_has_a_page_a_record_and_what_it_says_of_itself(leaderboard: Path, site: Path) -> None:
+    records = bz2.decompress((site / "data" / "records.jsonl.bz2").read_bytes()).splitlines()
+    assert sorted(records) == sorted(one.record.json() for one in read_results(leaderboard / "results"))
     for one in read_results(leaderboard / "results"):
         record = one.record
         page = Reader((site / "rows" / f"{id_of(one)}.html").read_text())
         text = "".join(page.words)
-        assert (site / "rows" / f"{id_of(one)}.json").read_bytes() == record.json() + b"\n"
         assert record.key in text and all(check.note in text for check in record.checks)
         assert all(figure(score.acc) in text for score in record.scores)
         assert record.status == "ok" or f"{record.status}: {record.error}" in text
@@ -170,7 +176,9 @@ def test_a_row_has_a_page_a_record_and_what_it_says_of_itself(leaderboard: Path,
 def test_confusion_on_a_page_is_that_of_the_outcomes(leaderboard: Path, site: Path) -> None:
     one = next(row for row in read_results(leaderboard / "results") if row.record.dataset == "weighted")
     text = (site / "rows" / f"{id_of(one)}.html").read_text()
-    shown = [float(share) for share in re.findall(r"--share:([\d.]+)", text)]
+    _, begin, matrices = text.partition('<div class="matrices">')
+    shown = [float(share) for share in re.findall(r">(\d\.\d\d)", matrices.partition("</div>")[0])]
+    assert begin and set(re.findall(r"--share:([\d.]+)", text)) == {f"{share:.2f}" for share in shown} - {"0.00"}
     expected = []
     for eps in (0.0, one.record.headline):
         table = confusion(outcomes(one).y, outcomes(one).at(eps), 2, outcomes(one).weight)
@@ -198,6 +206,29 @@ def test_the_command_gives_the_cell_of_the_row(leaderboard: Path, site: Path) ->
         assert (asked.protocol, asked.limit, asked.audit) == (record.protocol, record.limit, record.audited)
         assert [float(eps) for eps in asked.eps[0].split(",")] == list(record.eps)
         assert asked.seed == (str(record.seed),)
+
+
+def test_a_row_takes_no_more_bytes_for_a_longer_identity(tmp_path: Path) -> None:
+    one = drawn(0, 3)
+    made = provenance_of(one)
+    long = made.identity | {"sources": {f"elsewhere.module{at}": "0" * 16 for at in range(200)}}
+    of_rows = []
+    for name, identity in (("short", made.identity), ("long", long)):
+        row = changed(one, provenance=msgspec.structs.replace(made, identity=identity))
+        publish(row.record, row.outcomes, tmp_path / name / "results")
+        of_rows.append([content for path, content in files(tmp_path / name, {}).items() if path.startswith("rows/")])
+    assert of_rows[0] == of_rows[1]
+
+
+def test_three_hundred_rows_of_the_board_fit_into_fifteen_megabytes(tmp_path: Path) -> None:
+    """One row of each dataset of the board; all but the pages and outcomes of rows takes 3 MB."""
+    shown = [min(folder.glob("*.json")) for folder in sorted((LEADERBOARD / "results").iterdir())]
+    for path in shown:
+        (tmp_path / "results" / path.parent.name).mkdir(parents=True)
+        for file in (path, path.with_suffix(".npz")):
+            shutil.copy(file, tmp_path / "results" / path.parent.name)
+    taken = sum(len(content) for path, content in files(tmp_path, {}).items() if path.startswith("rows/"))
+    assert len(shown) >= 5 and taken / len(shown) <= (15e6 - 3e6) / 300
 
 
 def test_bibtex_is_closed_whatever_a_name_holds(site: Path, leaderboard: Path) -> None:
@@ -248,7 +279,7 @@ def test_bits_are_who_is_right_and_rows_on_the_same_samples_are_told(leaderboard
 def test_draws_are_those_of_the_host(leaderboard: Path, site: Path) -> None:
     one = outcomes(next(row for row in read_results(leaderboard / "results") if row.record.dataset == "weighted"))
     drawn_of = told(site / "data" / "draws-5.js")
-    times = np.frombuffer(b64decode(drawn_of["times"]), np.uint8).reshape(1000, 5)
+    times = (np.frombuffer(drawn_of["times"].encode(), np.uint8) - ord("0")).reshape(1000, 5)
     assert (times == Resamples.of(one, [one.weight], 1000, 0).times).all()
 
 
