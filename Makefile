@@ -21,6 +21,7 @@ demo: $(READY)  ## train and attack two victims on embedded data
 test: lint  ## all that CI runs
 	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 	$(BIN)/ecgbench board check
+	$(BIN)/ecgbench submit remeasure
 
 browser-test: $(READY)  ## the web site in a headless chromium, skipped where there is none
 	$(INSTALL) -e ".[browser]"

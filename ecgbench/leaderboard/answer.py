@@ -83,8 +83,12 @@ def by_patient(section: Section) -> bool:
 def verdict(answer: Answer) -> str:
     """One sentence to three: who is best, by how much, how sure, and how much of it is proven."""
     trusted = [one for one in answer.placed if one.certainty is not None]
-    side = trusted[0].victim.sides.get(answer.section.headline) if trusted else None
-    return _verdict(answer, trusted) + ("" if side is None else f" {proof(trusted[0].name, side)}")
+    said = _verdict(answer, trusted)
+    if trusted:
+        best, headline = trusted[0].victim, answer.section.headline
+        said += f" Counterexamples leave {figure(best.best_known[headline])}." if headline in best.best_known else ""
+        said += f" {proof(trusted[0].name, best.sides[headline])}" if headline in best.sides else ""
+    return said
 
 
 def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:

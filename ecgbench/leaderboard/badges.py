@@ -15,6 +15,15 @@ from ecgbench.results.published import Published
 
 FOLDER = "submissions"
 Badge = Literal["reproduced", "rescored", "claimed"]
+OWN = "own"
+"""What a row is called that is nobody's submission."""
+MEANINGS = {
+    OWN: "made by this project, with the code that is published here",
+    "reproduced": "sent in by others, and run again here: all clean predictions, and the attack on samples drawn later",
+    "rescored": "sent in by others: its figures follow from its outcomes, but it was not run again",
+    "claimed": "sent in by others, of a dataset or a plugin that is not known here: it does not rank",
+}
+"""What a badge says of a row; the flags' page explains them."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -15,9 +15,11 @@ from ecgbench.figures.values import Figure
 from ecgbench.leaderboard import figures as board_figures
 from ecgbench.leaderboard.badges import faults_of_badges, with_badges
 from ecgbench.leaderboard.check_rows import check_results
+from ecgbench.leaderboard.counterexamples import faults_of_counterexamples, with_best_known
 from ecgbench.leaderboard.dataset_pages import dataset_pages
 from ecgbench.leaderboard.figures import FIGURES
-from ecgbench.leaderboard.front import README, flags_page, front
+from ecgbench.leaderboard.flags_page import flags_page
+from ecgbench.leaderboard.front import README, front
 from ecgbench.leaderboard.markdown import markdown
 from ecgbench.leaderboard.naming import PAGES, Names
 from ecgbench.leaderboard.page import Page
@@ -81,13 +83,14 @@ def check(leaderboard: Path) -> list[str]:
     _results(leaderboard)
     read, faults = check_results(leaderboard)
     rows = read.published
-    faults += [*faults_of_badges(rows, leaderboard), *of_victims(leaderboard / CHECKPOINTS.name, rows)]
+    faults += [*faults_of_badges(rows, leaderboard), *faults_of_counterexamples(leaderboard)]
+    faults += of_victims(leaderboard / CHECKPOINTS.name, rows)
     bounds, about = _of_certificates(leaderboard, rows)
     faults += about
     if read.faults:
         return faults
     try:
-        made, figures = _made(with_badges(rows, leaderboard), leaderboard, bounds)
+        made, figures = _made(with_standing(rows, leaderboard), leaderboard, bounds)
         faults += board_figures.faults(leaderboard / FIGURES, figures)
         keys = {row.record.key[:12] for row in rows}
         for page in made:
@@ -155,7 +158,12 @@ def _victims(record: Record) -> Iterator[tuple[str, str | None]]:
 def _read(leaderboard: Path) -> list[Published]:
     if not _results(leaderboard).is_dir():
         return []
-    return with_badges(read_results(_results(leaderboard)), leaderboard)
+    return with_standing(read_results(_results(leaderboard)), leaderboard)
+
+
+def with_standing(rows: Sequence[Published], leaderboard: Path) -> list[Published]:
+    """The rows with their badges, and with what counterexamples leave. Raises StoreError for a damaged file."""
+    return with_best_known(with_badges(rows, leaderboard), leaderboard)
 
 
 def _made(published: Sequence[Published], leaderboard: Path, bounds: Bounds) -> tuple[list[Page], dict[str, Figure]]:

@@ -8,7 +8,7 @@ from ecgbench.leaderboard.answer import answer_of, verdict
 from ecgbench.leaderboard.attacks import worth
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.figures import FIGURES, curves_names
-from ecgbench.leaderboard.front import FLAGS_PAGE
+from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
 from ecgbench.leaderboard.naming import Names, anchor, dataset_page, victim_page, who
 from ecgbench.leaderboard.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Picture, Strong, Table, Text
 from ecgbench.leaderboard.ranking import RankedVictim
@@ -77,11 +77,12 @@ def _victim(one: RankedVictim, part: Section, names: Names) -> tuple[Text, ...]:
 def marks(one: RankedVictim, names: Names) -> Text:
     """What a reader must know of a victim, flags first."""
     facts = [*(["partial"] if one.limit is not None else []), *(["audited"] if one.audited else [])]
-    facts += one.badges
     facts += [f"failed: {names.attacks[attack]}" for attack in one.failed]
-    flags = (Link(", ".join(one.flags), FLAGS_PAGE),) if one.flags else ()
-    between = (", ",) if flags and facts else ()
-    return (*flags, *between, ", ".join(facts))
+    links = [Link(", ".join(one.flags), FLAGS_PAGE)] if one.flags else []
+    links += [best_known_link(one)] if one.headline in one.best_known else []
+    links += [badges_link(one)] if one.badges else []
+    told = [*links, *([", ".join(facts)] if facts else [])]
+    return tuple(part for one in told for part in (", ", one))[1:]
 
 
 def _over_eps(part: Section, names: Names) -> Table:

@@ -1,23 +1,20 @@
-"""The first page: for every dataset which victim is best, by how much, how sure; and the page of flags."""
+"""The first page: for every dataset which victim is best, by how much, how sure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ecgbench.checks.flags import FLAGS
 from ecgbench.leaderboard.answer import LONGEST, Answer, Placed, answers, caveats, verdict
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
-from ecgbench.leaderboard.naming import PAGES, Names, dataset_page, study_page, victim_page, who
-from ecgbench.leaderboard.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong, Table, Text
+from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
+from ecgbench.leaderboard.naming import Names, dataset_page, study_page, victim_page, who
+from ecgbench.leaderboard.page import Block, Bullets, Heading, Link, Page, Paragraph, Strong, Table, Text
 from ecgbench.leaderboard.wording import MISSING, counted, eps_in, figure, mean, number, sentence, signed, span
 from ecgbench.results.record import SCHEMA, Record
 from ecgbench.studies.comparison import agreements, pairs
 from ecgbench.studies.study import Study
 
 README = "README.md"
-FLAGS_PAGE = f"{PAGES}/flags.md"
-OLDER = "older code"
-"""The mark of a row that the present code has not made."""
 READING = """\
 How to read it: robust accuracy at the headline eps in the worst case over all attacks that ran, an upper bound that \
 a stronger attack may lower; brackets hold 95 % intervals over patients (the widest of several seeds); rank with its \
@@ -28,22 +25,6 @@ def front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> 
     """The first page of a board."""
     return Page.of(
         README, "Leaderboard", _front(names, records, studies) if records else [Paragraph("No results yet.")]
-    )
-
-
-def flags_page() -> Page:
-    """What every flag means."""
-    rows = tuple((Code(code), meaning) for code, meaning in FLAGS.items())
-    said = (
-        "A flag doubts a figure. A check of the victim flags it whatever the attack; a check of an attack flags a "
-        "victim only where none of its attacks is free of flags. Flagged victims stand below unflagged ones, and "
-        "victims that are no better than chance when clean (ONECLASS, CHANCE) below all others."
-    )
-    older = "marks a row that was made by code, or on a victim of code, that has been edited since."
-    return Page.of(
-        FLAGS_PAGE,
-        "Flags",
-        [Paragraph(said), Table(("flag", "raised where"), rows), Paragraph((Code(OLDER), f" {older}"))],
     )
 
 
@@ -87,11 +68,12 @@ def _table(answer: Answer) -> Table:
 def _placed(one: Placed, answer: Answer) -> tuple[Text, ...]:
     victim, deciding = one.victim, one.victim.deciding
     said = (Strong(figure(None if deciding is None else deciding.mean)), f" {span(victim.interval)}")
+    leads = Link(one.name, victim_page(answer.section.dataset, who(victim)))
     return (
         rank_words(one),
-        Link(one.name, victim_page(answer.section.dataset, who(victim))),
+        (leads, ", ", badges_link(victim)) if victim.badges else leads,
         mean(victim.clean),
-        said,
+        (*said, ", ", best_known_link(victim)) if victim.headline in victim.best_known else said,
         str(victim.seeds),
         ahead_words(one) if not victim.flags else (Link(", ".join(victim.flags), FLAGS_PAGE)),
     )

@@ -36,7 +36,8 @@ class RankedVictim:
     attacks that broke off, so nobody knows what they would have found. `audited`: one attack or more of each seed met
     the costly checks, too. `rank` is None for a victim that does not rank. `sides` holds, by eps, what is proven of the
     same samples, where certificates asked for all of them. `badges` are those of rows of others: what is only claimed
-    does not count where anything else is known of the victim, and does not rank where nothing is.
+    does not count where anything else is known of the victim, nor rank where nothing is. `best_known` holds, by
+    eps, what counterexamples leave of `robust`, where they leave less.
     """
 
     model: str
@@ -57,6 +58,7 @@ class RankedVictim:
     rank: int | None = None
     sides: Mapping[float, BothSides] = field(default_factory=dict)
     badges: tuple[str, ...] = ()
+    best_known: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def deciding(self) -> Spread | None:
@@ -178,6 +180,8 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
     scores = {seed: _scores(runs, [eps for eps in grid if seed in ran[eps]]) for seed, runs in by_seed.items()}
     counted = ran[headline]
     shown = {0.0: counted or list(by_seed), **ran}
+    robust = {eps: over_seeds([scores[s][eps].acc for s in seeds]) for eps, seeds in ran.items() if seeds}
+    known = {eps: fmean(_best_known(by_seed[s], scores[s][eps]) for s in ran[eps]) for eps in robust}
     failed = sorted({row.record.attack for row in rows if row.record.status == "failed"})
     tried = {row.record.seed for row in rows if row.record.status != "skipped"}
     return RankedVictim(
@@ -190,13 +194,14 @@ def _ranked_victim(rows: Sequence[Published], headline: float) -> RankedVictim:
         of=len(tried),
         clean=over_seeds([scores[seed][0.0].acc for seed in counted or by_seed]) if by_seed else None,
         headline=headline,
-        robust={eps: over_seeds([scores[s][eps].acc for s in seeds]) for eps, seeds in ran.items() if seeds},
+        robust=robust,
         intervals={eps: _span([scores[s][eps].interval.acc for s in seeds]) for eps, seeds in shown.items() if seeds},
         decided_by=_decided_by([row.record for seed in counted for row in by_seed[seed]], headline),
         flags=_victim_flags(scored, [by_seed[seed] for seed in counted]),
         failed=tuple(failed),
         badges=tuple(sorted({row.badge for row in rows if row.badge is not None})),
         audited=bool(counted) and all(any(row.record.audited for row in by_seed[seed]) for seed in counted),
+        best_known={eps: value for eps, value in known.items() if value < robust[eps].mean},
     )
 
 
@@ -229,6 +234,11 @@ def _scores(runs: Sequence[Published], grid: Sequence[float]) -> dict[float, Sco
     )
     summary = summarize(merged, record.outputs, skip_unpredicted=record.skip_unpredicted)
     return {score.eps: score for score in summary.scores}
+
+
+def _best_known(runs: Sequence[Published], score: Score) -> float:
+    """What is left of one seed's victim at the eps of a score, the worst case over its runs."""
+    return min([score.acc, *(row.best_known[score.eps] for row in runs if score.eps in row.best_known)])
 
 
 def _decided_by(records: Sequence[Record], headline: float) -> str | None:

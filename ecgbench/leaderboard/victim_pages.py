@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from ecgbench.leaderboard.bounds import bracket, decided
 from ecgbench.leaderboard.dataset_pages import marks
-from ecgbench.leaderboard.front import FLAGS_PAGE, OLDER
-from ecgbench.leaderboard.naming import Names, Who, dataset_page, victim_page, who
+from ecgbench.leaderboard.flags_page import BEST_KNOWN, FLAGS_PAGE, OLDER
+from ecgbench.leaderboard.naming import Names, Who, anchor, dataset_page, victim_page, who
 from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text, parts
 from ecgbench.leaderboard.ranking import RankedVictim, flags
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import MISSING, REASON, eps_in, figure, number, span, spread
 from ecgbench.registry.identity import edited_since
 from ecgbench.results.certificates import CertificateRecord
-from ecgbench.results.published import place
+from ecgbench.results.published import Published, place
 from ecgbench.results.record import Record
 from ecgbench.results.verification import is_older
 
@@ -56,25 +56,32 @@ def _worst_case(part: Section, victim: RankedVictim) -> Table:
     others = ((number(eps), spread(victim.robust.get(eps)), span(victim.intervals.get(eps))) for eps in part.eps)
     rows: tuple[tuple[Text, ...], ...] = (clean, *others)
     head: tuple[Text, ...] = ("eps", "worst case over attacks", "95 %")
-    if not victim.sides:
-        return Table(head, rows, frozenset({1}))
-    proofs = [("", ""), *((bracket(victim.sides.get(eps)), decided(victim.sides.get(eps))) for eps in part.eps)]
-    rows = tuple((*row, *proof) for row, proof in zip(rows, proofs, strict=True))
-    return Table((*head, "proven, attacked", "decided"), rows, frozenset({1, 4}))
+    numbers = {1}
+    if victim.best_known:
+        known = (MISSING, *(figure(victim.best_known.get(eps)) for eps in part.eps))
+        rows, head = tuple((*row, one) for row, one in zip(rows, known, strict=True)), (*head, "best known")
+        numbers.add(3)
+    if victim.sides:
+        proofs = [("", ""), *((bracket(victim.sides.get(eps)), decided(victim.sides.get(eps))) for eps in part.eps)]
+        rows = tuple((*row, *proof) for row, proof in zip(rows, proofs, strict=True))
+        head = (*head, "proven, attacked", "decided")
+        numbers.add(len(head) - 1)
+    return Table(head, rows, frozenset(numbers))
 
 
 def _attacks(part: Section, victim: RankedVictim, names: Names) -> Table:
-    """Three lines a row: ACC, PREC and F1."""
+    """Three lines a row, ACC, PREC and F1; a fourth where counterexamples leave less."""
     head = ("attack", "seed", "", "clean", *(number(eps) for eps in part.eps), "marks", "record, weights")
     rows: list[tuple[Text, ...]] = []
     for row in part.rows:
         record = row.record
         if (record.model, record.defense, record.limit) == (victim.model, victim.defense, victim.limit):
-            rows += _attack(record, part, names)
+            rows += _attack(row, part, names)
     return Table(head, tuple(rows), frozenset(range(3, 4 + len(part.eps))))
 
 
-def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text, ...]]:
+def _attack(row: Published, part: Section, names: Names) -> Iterator[tuple[Text, ...]]:
+    record = row.record
     leads = Link(record.key[:12], f"{RESULTS}/{place(record).as_posix()}")
     name, empty = names.attacks[record.attack], [""] * len(part.eps)
     if record.status != "ok":
@@ -84,9 +91,12 @@ def _attack(record: Record, part: Section, names: Names) -> Iterator[tuple[Text,
     for metric in ("acc", "prec", "f1"):
         scores = (record.score(eps) for eps in (0.0, *part.eps))
         values = [figure(None if score is None else getattr(score, metric)) for score in scores]
-        about = (name, str(record.seed), _marks(record), leads) if metric == "acc" else ("", "", "", "")
+        about = (name, str(record.seed), _marks(row), leads) if metric == "acc" else ("", "", "", "")
         last = _weights(record) if metric == "prec" else about[3]
         yield about[0], about[1], metric.upper(), *values, about[2], last
+    if row.best_known:
+        known = (figure(row.best_known.get(eps)) for eps in part.eps)
+        yield "", "", Link("best known", f"{FLAGS_PAGE}#{anchor(BEST_KNOWN)}"), MISSING, *known, "", ""
 
 
 def _certificates(part: Section, victim: RankedVictim) -> Iterator[Block]:
@@ -118,9 +128,12 @@ def _weights(record: Record) -> Text:
     return MISSING if weights is None else Code(weights[:12])
 
 
-def _marks(record: Record) -> Text:
-    """Flags, and marks for outcomes that another chunking or another run would change, or that older code has made."""
+def _marks(row: Published) -> Text:
+    """Flags, and marks: for rows of others, for outcomes that another chunking or another run would change, or that
+    older code has made.
+    """
+    record = row.record
     fixed = [] if record.determinism == "sample" else [f"determinism: {record.determinism}"]
-    told = ", ".join([*fixed, *([OLDER] if is_older(record) else [])])
+    told = ", ".join([*([row.badge] if row.badge else []), *fixed, *([OLDER] if is_older(record) else [])])
     raised = flags(record)
     return (Link(", ".join(raised), FLAGS_PAGE), f" {told}" if told else "") if raised else told

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ecgbench.core.errors import StoreError, accessing
@@ -25,12 +26,15 @@ class Published:
     """A record read from `path`, and its outcomes, None where there is no file of them.
 
     `badge` says how far a row of others was checked when it came, see `submissions`; None for a row of the board's own.
+    `best_known` holds by eps the accuracy that all attacks of its board and counterexamples leave of its victim; empty
+    where nobody has given any.
     """
 
     record: Record
     outcomes: Outcomes | None
     path: Path
     badge: str | None = None
+    best_known: Mapping[float, float] = field(default_factory=dict)
 
 
 def place(record: Record) -> PurePosixPath:

@@ -150,7 +150,7 @@ class SubmissionCheck:
         if found.fault is not None:
             return None, found.fault
         clean = f"all {row.record.n} clean predictions and {found.drawn} attacked samples again"
-        return "reproduced", f"{clean}; {found.fell} stated robust fell, {found.held} stated fallen held"
+        return "reproduced", f"{clean}; {found.differing}"
 
 
 def accept(check: SubmissionCheck, name: str) -> Report:

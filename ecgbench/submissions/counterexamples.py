@@ -2,13 +2,13 @@
 
 A file is an npz of `victim` (its published name), `threat` (a selector), `ids` (n,) int64 of test samples and `delta`
 (n, *shape) float32 in the unit of x; `by` may say who found them. Nothing in it is believed: every sample is perturbed
-and asked here, and its size is measured here.
+and asked here, and its size is measured here. A leaderboard keeps the file and what was measured.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from msgspec import Struct
 from numpy.typing import NDArray
 
+from ecgbench.checks.probe import EFFECT
 from ecgbench.core.data import Task
-from ecgbench.core.errors import EcgbenchError, StoreError
+from ecgbench.core.errors import DataError, EcgbenchError, StoreError
 from ecgbench.core.random import stream
 from ecgbench.core.threat import TOLERANCE, Threat
 from ecgbench.core.victim import Victim, chunks, frozen
 from ecgbench.leaderboard.check_rows import RESULTS, Rows
-from ecgbench.results.published import Published, slug
+from ecgbench.leaderboard.counterexamples import FOLDER, Counterexamples, about, faults_of_counterexamples, kept
+from ecgbench.results.published import Published
 from ecgbench.runs.runner import Runner
-from ecgbench.runs.zoo import Card, load_victim, published
+from ecgbench.runs.zoo import CHECKPOINTS, Card, load_victim, published
 from ecgbench.storage.arrays import unpack_arrays
 from ecgbench.storage.store import write_file
 
-FOLDER = "counterexamples"
 LARGEST = 1 << 28
 """Bytes of the largest file."""
 
@@ -68,51 +68,21 @@ class Claim:
         return cls(**names, ids=ids, delta=delta, by=by, digest=hashlib.sha256(content).hexdigest())
 
 
-class Counterexamples(Struct, frozen=True, kw_only=True):
-    """What was measured: test samples that are right when clean and fall, and the size of what makes each of them fall.
-
-    `weights` are the digest of the victim's; `size` is in the unit of the threat; `file` is the digest of the file.
-    """
-
-    victim: str
-    weights: str
-    dataset: str
-    threat: str
-    by: str
-    file: str
-    ids: tuple[int, ...]
-    size: tuple[float, ...]
-
-    def place(self) -> str:
-        """The name of its file among the counterexamples of a leaderboard."""
-        return f"{slug(self.victim)}-{slug(self.threat)}-{self.file[:12]}.json"
-
-
-@dataclass(frozen=True)
-class BestKnown:
-    """Accuracy of a row at each eps, and what the attacks of its board and all counterexamples leave of it together."""
-
-    row: Published
-    eps: tuple[float, ...]
-    stated: tuple[float, ...]
-    known: tuple[float, ...]
-
-
 def measure(claim: Claim, runner: Runner, leaderboard: Path) -> Counterexamples:
     """Ask the published victim about every perturbation.
 
     Raises EcgbenchError where a sample is unknown or named twice, a shape is another one, a value is not finite, or a
     perturbation breaks mask or bounds; DataError where the recordings are not here.
     """
-    folder = leaderboard / "checkpoints"
+    folder = leaderboard / CHECKPOINTS.name
     _, _, card = published(claim.victim, folder)
     task = runner.task(runner.catalog.resolve("dataset", card.dataset))
     threat = runner.catalog.resolve("threat", claim.threat)
     threat.check(task.physical, task.classes)
     rows = _rows(claim, task)
     victim = frozen(load_victim(claim.victim, folder).to(runner.device), task.outputs)
-    fell, size = _asked(claim, rows, task, threat, victim, card)
-    order = np.argsort(claim.ids[fell], kind="stable")
+    adversarial, size = _asked(claim, rows, task, threat, victim, card)
+    order = np.argsort(claim.ids[adversarial], kind="stable")
     return Counterexamples(
         victim=claim.victim,
         weights=card.weights,
@@ -120,73 +90,62 @@ def measure(claim: Claim, runner: Runner, leaderboard: Path) -> Counterexamples:
         threat=runner.catalog.canonical("threat", threat),
         by=claim.by,
         file=claim.digest,
-        ids=tuple(claim.ids[fell][order].tolist()),
-        size=tuple(size[fell][order].tolist()),
+        ids=tuple(claim.ids[adversarial][order].tolist()),
+        size=tuple(size[adversarial][order].tolist()),
     )
 
 
-def keep(found: Counterexamples, leaderboard: Path) -> Path:
-    """Put what was measured among a leaderboard's counterexamples."""
+def keep(found: Counterexamples, file: Path, leaderboard: Path) -> Path:
+    """Put the perturbations of `file`, and what was measured of them, among a leaderboard's counterexamples."""
     path = leaderboard / FOLDER / found.place()
+    write_file(path.with_suffix(".npz"), file.read_bytes())
     write_file(path, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     return path
 
 
-def kept(leaderboard: Path) -> list[Counterexamples]:
-    """All counterexamples of a leaderboard. Raises StoreError for a damaged file."""
-    found = []
-    for path in sorted((leaderboard / FOLDER).glob("*.json")):
+def measured_again(leaderboard: Path, runner: Runner) -> tuple[list[str], list[str]]:
+    """Measure all counterexamples of a leaderboard again: what was found, and every fault, a sentence each.
+
+    For rounding on another processor half a point of the samples may be right here, and one in any case. Where
+    recordings are missing, nothing is measured, which is no fault.
+    """
+    told, faults = [], faults_of_counterexamples(leaderboard)
+    for path, stated in {} if faults else kept(leaderboard).items():
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Counterexamples))
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as fault:
-            raise StoreError(f"{path.as_posix()} is no file of counterexamples: {fault}.") from None
-    return found
+            found = measure(Claim.read(path.with_suffix(".npz")), runner, leaderboard)
+        except DataError as missing:
+            told.append(f"{path.name}: not measured here. {missing}")
+            continue
+        except EcgbenchError as fault:
+            faults.append(f"{path.as_posix()}: {fault}")
+            continue
+        fault = _contradiction(stated, found)
+        if fault is None:
+            told.append(f"{path.name}: {len(found.ids)} samples, as stated.")
+        else:
+            faults.append(f"{path.as_posix()} {fault}")
+    return told, faults
+
+
+def _contradiction(stated: Counterexamples, found: Counterexamples) -> str | None:
+    """In what a file is not what was measured now; None where it is, to rounding."""
+    here, there = (dict(zip(one.ids, one.size, strict=True)) for one in (found, stated))
+    lost = [sample for sample in there if sample not in here]
+    if len(lost) > max(1.0, EFFECT * len(there)):
+        return f"states {len(there)} samples, {len(lost)} of which are right here; measure it again."
+    smaller = [sample for sample in there if sample in here and not np.isclose(here[sample], there[sample], rtol=1e-4)]
+    if smaller:
+        size = f"{there[smaller[0]]:g} of sample {smaller[0]}, measured {here[smaller[0]]:g}"
+        return f"states another size of {len(smaller)} samples, {size}; measure it again."
+    if (stated.weights, stated.dataset, stated.threat) != (found.weights, found.dataset, found.threat):
+        return "states another victim, dataset or threat than its perturbations; measure it again."
+    return None
 
 
 def rows_of(found: Counterexamples, leaderboard: Path) -> list[Published]:
     """The scored rows of a leaderboard that these counterexamples are about: of the same weights and threat."""
     rows = Rows.read(leaderboard / RESULTS).published
-    return [row for row in rows if row.outcomes is not None and _about(row) == (found.weights, found.threat)]
-
-
-def best_known(row: Published, others: Sequence[Published], found: Sequence[Counterexamples]) -> BestKnown:
-    """What is known of a victim on the samples of one row: never above what the row states.
-
-    A sample is wrong at an eps if it is so in the row, or in another row of the same victim, threat and samples at that
-    eps, or if a counterexample no larger than it makes it fall.
-    """
-    made = row.outcomes
-    if made is None:
-        raise EcgbenchError("a row without outcomes is given; expected one with scores.")
-    own = [one for one in found if _about(row) == (one.weights, one.threat)]
-    alike = [other.outcomes for other in others if other.outcomes is not None and _about(other) == _about(row)]
-    same = [other for other in alike if np.array_equal(other.ids, made.ids)]
-    smallest = _smallest(made.ids, own)
-    weight = made.weight.astype(np.float64) / made.weight.sum(dtype=np.float64)
-    stated, known = [], []
-    for eps in made.eps.tolist():
-        wrong = made.at(eps) != made.y
-        stated.append(float(weight[~wrong].sum()))
-        for other in same:
-            if eps in other.eps:
-                wrong = wrong | (other.at(eps) != made.y)
-        wrong = wrong | (smallest <= eps * (1 + TOLERANCE))
-        known.append(float(weight[~wrong].sum()))
-    return BestKnown(row, tuple(made.eps.tolist()), tuple(stated), tuple(known))
-
-
-def _about(row: Published) -> tuple[str | None, str]:
-    made = row.record.provenance
-    return None if made is None else made.weights, row.record.threat
-
-
-def _smallest(ids: NDArray[np.int64], found: Sequence[Counterexamples]) -> NDArray[np.float64]:
-    """The size of the smallest counterexample of each sample, infinite where there is none."""
-    by_id: dict[int, float] = {}
-    for one in found:
-        for sample, size in zip(one.ids, one.size, strict=True):
-            by_id[sample] = min(size, by_id.get(sample, np.inf))
-    return np.array([by_id.get(sample, np.inf) for sample in ids.tolist()])
+    return [row for row in rows if row.outcomes is not None and about(row) == (found.weights, found.threat)]
 
 
 def _rows(claim: Claim, task: Task) -> torch.Tensor:
@@ -207,9 +166,9 @@ def _rows(claim: Claim, task: Task) -> torch.Tensor:
 def _asked(
     claim: Claim, rows: torch.Tensor, task: Task, threat: Threat, victim: Victim, card: Card
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which claimed samples are right when clean and fall, and the size of every perturbation in the threat's unit."""
+    """Which claimed samples are right when clean and adversarial when perturbed, and the size of each perturbation."""
     rng, delta = stream("attack", card.seed), torch.from_numpy(claim.delta)
-    fell, size = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
+    adversarial, size = np.zeros(len(rows), np.bool_), np.zeros(len(rows))
     for piece in chunks(torch.arange(len(rows)), task.shape):
         batch = task.test[rows[piece]].to(victim.device)
         moved, goal = delta[piece].to(victim.device), threat.goal(batch.y, task.outputs)
@@ -218,9 +177,9 @@ def _asked(
         _check_rules(threat, batch, moved, float(sizes.max(initial=0.0)), task)
         clean = victim.predict(batch.x, batch, rng.fold_in("clean"))
         predicted = victim.predict(batch.x + moved, batch, rng.fold_in("verdict"), goal)
-        fell[piece] = ((clean == batch.y) & goal.eligible & goal.met(predicted)).cpu().numpy()
+        adversarial[piece] = ((clean == batch.y) & goal.eligible & goal.met(predicted)).cpu().numpy()
         size[piece] = sizes
-    return fell, size
+    return adversarial, size
 
 
 def _check_rules(threat: Threat, batch: Any, delta: torch.Tensor, largest: float, task: Task) -> None:

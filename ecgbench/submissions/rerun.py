@@ -43,15 +43,15 @@ SIGNIFICANT = 0.01  # for attacks that need not give the same twice
 @dataclass(frozen=True)
 class Rerun:
     """What was found: how many of the `clean` predictions differ beyond rounding, and of `drawn` samples attacked again
-    how many were stated robust and fell (`fell`), or were stated adversarial and held (`held`), at any eps.
+    how many are `adversarial` and were stated robust, or are `robust` and were stated adversarial, at any eps.
 
     `hidden` are flags that are raised here and not stated.
     """
 
     clean: int
     drawn: int
-    fell: int = 0
-    held: int = 0
+    adversarial: int = 0
+    robust: int = 0
     repeatable: bool = True
     hidden: tuple[str, ...] = ()
 
@@ -60,23 +60,27 @@ class Rerun:
         """In what the row is contradicted, one clause; None where it is reproduced.
 
         An attack whose answer the sample fixes may differ on half a point of the samples, for rounding on another
-        processor; any other must not make more stated robust samples fall than chance explains.
+        processor; any other must not make more stated robust samples adversarial than chance explains.
         """
         if self.clean:
             return f"the weights give other predictions on {self.clean} clean samples"
-        found = f"of {self.drawn} attacked samples {self.fell} stated robust fell and {self.held} stated fallen held"
         if self._differs():
-            return found
+            return f"of {self.drawn} attacked samples {self.differing}"
         return f"the checks {', '.join(self.hidden)} are raised here, and not stated so" if self.hidden else None
+
+    @property
+    def differing(self) -> str:
+        """How many samples that were attacked again differ, and how, a clause."""
+        return f"{self.adversarial} stated robust are adversarial, {self.robust} stated adversarial are robust"
 
     def _differs(self) -> bool:
         """Whether the samples that were attacked again contradict the row."""
-        both = self.fell + self.held
+        both = self.adversarial + self.robust
         if self.repeatable:
             return both > EFFECT * self.drawn
         from scipy.stats import binomtest
 
-        return bool(both) and float(binomtest(self.fell, both, alternative="greater").pvalue) < SIGNIFICANT
+        return bool(both) and float(binomtest(self.adversarial, both, alternative="greater").pvalue) < SIGNIFICANT
 
 
 def drawn_rows(structure: Structure, key: str, seed: str) -> NDArray[np.int64]:
@@ -131,12 +135,12 @@ def _compared(row: Published, sweep: Sweep, seed: str) -> Rerun:
     part = replace(sweep.task, val=some) if sweep.protocol.split == "val" else replace(sweep.task, test=some)
     again = replace(sweep, task=part).run(Checkpoint()).adversarial
     stated = outcomes.adversarial[:, rows]
-    fell, held = (again & ~stated).any(0), (~again & stated).any(0)
+    adversarial, robust = (again & ~stated).any(0), (~again & stated).any(0)
     return Rerun(
         clean=0,
         drawn=len(rows),
-        fell=int(fell.sum()),
-        held=int((held & ~fell).sum()),
+        adversarial=int(adversarial.sum()),
+        robust=int((robust & ~adversarial).sum()),
         repeatable=sweep.attack.determinism == "sample",
         hidden=_hidden(row, sweep, outcomes),
     )

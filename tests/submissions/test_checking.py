@@ -114,7 +114,7 @@ def restored(outcomes: Outcomes, samples: NDArray[np.int64]) -> Outcomes:
 def test_honest_rows_are_reproduced(place: Place, tmp_path: Path) -> None:
     report = checked(place.packed(tmp_path / "mine", *ATTACKS), place)
     assert report.faults == () and [row.badge for row in report.rows] == ["reproduced"] * 3
-    assert all("0 stated robust fell, 0 stated fallen held" in row.why for row in report.rows)
+    assert all("0 stated robust are adversarial, 0 stated adversarial are robust" in row.why for row in report.rows)
 
 
 def test_what_is_drawn_depends_on_files_and_nonce_and_can_be_drawn_again(place: Place, tmp_path: Path) -> None:
@@ -130,7 +130,10 @@ def test_perfect_robustness_is_caught(place: Place, tmp_path: Path) -> None:
     forged(folder, restored(outcomes, np.flatnonzero(outcomes.correct)))
     assert checked(folder, place, run_again=False).faults == ()
     (fault,) = checked(folder, place).faults
-    assert "is not what its weights and its attack give" in fault and "stated robust fell and 0 stated fallen" in fault
+    assert (
+        "is not what its weights and its attack give" in fault
+        and "stated robust are adversarial, 0 stated adversarial" in fault
+    )
 
 
 def test_restored_samples_are_caught(place: Place, tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_strict_with_the_outcomes_of_a_weak_attack_is_caught(place: Place, tmp_p
     forged(folder, weak)
     assert checked(folder, place, run_again=False).faults == ()
     (fault,) = checked(folder, place).faults
-    assert "stated robust fell and 0 stated fallen held" in fault
+    assert "stated robust are adversarial, 0 stated adversarial are robust" in fault
 
 
 def test_flags_that_are_not_stated_are_caught(place: Place, tmp_path: Path) -> None:

@@ -18,15 +18,15 @@ from tests.made_up_rows import CLASSES, made_up
     [
         (Rerun(0, 50), False),
         (Rerun(1, 50), True),
-        (Rerun(0, 50, fell=1), True),
-        (Rerun(0, 50, held=1), True),
-        (Rerun(0, 199, fell=1), True),
-        (Rerun(0, 200, fell=1), False),
-        (Rerun(0, 200, fell=1, held=1), True),
-        (Rerun(0, 50, fell=6, repeatable=False), False),  # 2^-6 = 0.016
-        (Rerun(0, 50, fell=7, repeatable=False), True),  # 2^-7 = 0.008
-        (Rerun(0, 50, fell=7, held=7, repeatable=False), False),
-        (Rerun(0, 50, held=20, repeatable=False), False),
+        (Rerun(0, 50, adversarial=1), True),
+        (Rerun(0, 50, robust=1), True),
+        (Rerun(0, 199, adversarial=1), True),
+        (Rerun(0, 200, adversarial=1), False),
+        (Rerun(0, 200, adversarial=1, robust=1), True),
+        (Rerun(0, 50, adversarial=6, repeatable=False), False),  # 2^-6 = 0.016
+        (Rerun(0, 50, adversarial=7, repeatable=False), True),  # 2^-7 = 0.008
+        (Rerun(0, 50, adversarial=7, robust=7, repeatable=False), False),
+        (Rerun(0, 50, robust=20, repeatable=False), False),
         (Rerun(0, 50, hidden=("LOSS",)), True),
     ],
 )

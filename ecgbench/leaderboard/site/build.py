@@ -11,11 +11,11 @@ import msgspec
 from ecgbench.core.errors import StoreError, accessing
 from ecgbench.figures import Figure, draw, fault
 from ecgbench.leaderboard.answer import LONGEST, answers, caveats, verdict
-from ecgbench.leaderboard.badges import with_badges
-from ecgbench.leaderboard.board import STUDIES, pages_behind
+from ecgbench.leaderboard.board import STUDIES, pages_behind, with_standing
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.figures import FIGURES, board_figures
-from ecgbench.leaderboard.front import FLAGS_PAGE, READING, ahead_words, more, rank_words
+from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
+from ecgbench.leaderboard.front import READING, ahead_words, more, rank_words
 from ecgbench.leaderboard.naming import Names, dataset_page, victim_page, who
 from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.site.entries import Entry, entries
@@ -25,6 +25,7 @@ from ecgbench.leaderboard.site.row_pages import row_facts
 from ecgbench.leaderboard.site.table import COLUMNS, lines
 from ecgbench.leaderboard.titles import read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS
+from ecgbench.leaderboard.wording import number
 from ecgbench.results.bounds import Bounds
 from ecgbench.results.frame import frame
 from ecgbench.results.published import place, read_results
@@ -60,7 +61,7 @@ def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) 
 def files(leaderboard: Path, signals: Signals) -> dict[str, bytes]:
     """Every file of the site by its path. Raises StoreError for damaged results, or where there are none."""
     bounds = Bounds.read(leaderboard)
-    rows = [bounds.judged(row) for row in with_badges(read_results(leaderboard / RESULTS), leaderboard)]
+    rows = [bounds.judged(row) for row in with_standing(read_results(leaderboard / RESULTS), leaderboard)]
     if not rows:
         raise StoreError(f"{(leaderboard / RESULTS).as_posix()} holds no record; expected one or more to show.")
     studies, titles = read_studies(leaderboard / STUDIES), read_titles(leaderboard)
@@ -102,6 +103,8 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
         "rank": rank_words,
         "ahead": ahead_words,
         "who": who,
+        "badges_link": badges_link,
+        "best_known_link": best_known_link,
         "victim_page": victim_page,
         "dataset_page": dataset_page,
         "flags_page": FLAGS_PAGE,
@@ -145,7 +148,8 @@ def _told(entry: Entry) -> dict[str, object]:
         "id": entry.id,
         **{name: getattr(record, name) for name in facts},
         **{"groups": record.groups, "unit": record.unit, "headline": record.headline},
-        **{"flags": entry.flags, "marks": entry.marks, "scores": scores},
+        **{"badge": entry.badge, "flags": entry.flags, "marks": entry.marks, "scores": scores},
+        "best_known": {number(eps): left for eps, left in entry.row.best_known.items()},
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ecgbench.core.errors import StoreError
 from ecgbench.evaluation.metrics import Score
+from ecgbench.leaderboard.badges import OWN
 from ecgbench.leaderboard.naming import Names
 from ecgbench.leaderboard.ranking import flags
 from ecgbench.leaderboard.wording import MISSING, eps_in, figure, number, span
@@ -44,6 +45,16 @@ class Entry:
     def flags(self) -> tuple[str, ...]:
         """Codes of the raised checks."""
         return flags(self.record)
+
+    @property
+    def badge(self) -> str:
+        """Who made the row, and how far it was checked."""
+        return self.row.badge or OWN
+
+    @property
+    def best_known(self) -> float | None:
+        """What counterexamples leave at the headline eps; None where there are none."""
+        return self.row.best_known.get(self.record.headline)
 
     @property
     def clean(self) -> Score | None:
@@ -132,6 +143,7 @@ def figures(entry: Entry) -> dict[str, str]:
         "clean": MISSING if clean is None else figure(clean.acc),
         "robust": MISSING if robust is None else figure(robust.acc),
         "interval": MISSING if robust is None else span(robust.interval.acc),
+        "known": figure(entry.best_known),
         "prec": MISSING if robust is None else figure(robust.prec),
         "f1": MISSING if robust is None else figure(robust.f1),
         "auc": MISSING if curve is None else figure(curve.auc),

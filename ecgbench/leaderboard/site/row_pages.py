@@ -11,7 +11,9 @@ import numpy as np
 from ecgbench.checks.flags import FLAGS
 from ecgbench.evaluation.metrics import confusion
 from ecgbench.evaluation.outcomes import Outcomes
-from ecgbench.leaderboard.naming import dataset_page, victim_page
+from ecgbench.leaderboard.badges import MEANINGS
+from ecgbench.leaderboard.flags_page import BADGES, BEST_KNOWN, FLAGS_PAGE
+from ecgbench.leaderboard.naming import anchor, dataset_page, victim_page
 from ecgbench.leaderboard.site.charts import curves
 from ecgbench.leaderboard.site.entries import Entry
 from ecgbench.results.bounds import Bounds
@@ -37,6 +39,9 @@ def row_facts(entry: Entry, bounds: Bounds) -> dict[str, Any]:
         "meanings": {code: FLAGS.get(code, "unknown to this version") for code in entry.flags},
         "chart": curves(record.scores, record.headline),
         "matrices": _matrices(entry),
+        "badge": MEANINGS[entry.badge],
+        "badges_page": f"{FLAGS_PAGE}#{anchor(BADGES)}",
+        "known_page": f"{FLAGS_PAGE}#{anchor(BEST_KNOWN)}",
         "deciding": _deciding(entry),
         "proofs": [] if entry.row.outcomes is None else bounds.beside(record, entry.row.outcomes),
         "dataset_page": dataset_page(record.dataset),

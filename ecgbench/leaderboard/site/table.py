@@ -24,7 +24,7 @@ class Column:
         return self.name in FILTERS
 
 
-FILTERS = ("dataset", "threat", "protocol", "model", "defense", "attack", "seed", "flags", "marks")
+FILTERS = ("dataset", "threat", "protocol", "model", "defense", "attack", "seed", "flags", "badge", "marks")
 COLUMNS = (
     Column("victim", "victim"),
     Column("attack", "attack", words=lambda entry: (entry.attack,)),
@@ -38,6 +38,7 @@ COLUMNS = (
     Column("clean", "clean", number=True),
     Column("robust", "robust", number=True),
     Column("interval", "95 %", number=True),
+    Column("known", "best known", shown=False, number=True),
     Column("prec", "PREC", shown=False, number=True),
     Column("f1", "F1", shown=False, number=True),
     Column("auc", "area", shown=False, number=True),
@@ -47,6 +48,7 @@ COLUMNS = (
     Column("queries", "forwards", shown=False, number=True),
     Column("seconds", "seconds", shown=False, number=True),
     Column("flags", "flags", words=lambda entry: entry.flags),
+    Column("badge", "badge", shown=False, words=lambda entry: (entry.badge,)),
     Column("marks", "marks", words=lambda entry: entry.marks),
 )
 
