@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ecgbench.cli.options import Place, runner_options
-
-if TYPE_CHECKING:
-    from ecgbench.figures import Figure
 
 folder = click.option(
     "--leaderboard", default="leaderboard", show_default=True, type=click.Path(file_okay=False), help="Its folder."
@@ -60,39 +56,42 @@ def labels(place: Place) -> None:
 
 
 @board.command()
-@click.argument("target", metavar="DIR", type=click.Path(file_okay=False))
-@click.option(
-    "--signals",
-    multiple=True,
-    metavar="DATASET",
-    help="Show perturbations that are saved of its rows; for embedded data, or where its licence allows it.",
-)
+@click.argument("datasets", nargs=-1, required=True)
 @runner_options
-def site(target: str, signals: tuple[str, ...], place: Place) -> None:
-    """Write the leaderboard as a web site into DIR; it works offline, from a disk or any server."""
-    from ecgbench.leaderboard.site import write_site
+def perturbations(datasets: tuple[str, ...], place: Place) -> None:
+    """Put what `run --save-perturbations` kept of the rows of DATASETS beside them, for the web site to show.
 
-    leaderboard = Path(place.leaderboard or "leaderboard")
-    click.echo(write_site(leaderboard, Path(target), _signals(leaderboard, signals, place) if signals else {}))
-
-
-def _signals(leaderboard: Path, datasets: Collection[str], place: Place) -> dict[str, dict[str, Figure]]:
-    """By key of a record the figures of its saved perturbations. Raises EcgbenchError for a dataset without rows."""
-    from ecgbench.core.errors import UnknownNameError
-    from ecgbench.leaderboard.site.signals import row_figures
+    For embedded data, and where the licence of recordings allows it.
+    """
+    from ecgbench.leaderboard.perturbations import write_perturbations
     from ecgbench.leaderboard.victim_pages import RESULTS
     from ecgbench.results.published import read_results
     from ecgbench.runs.saved import saved_perturbations
 
+    leaderboard = Path(place.leaderboard or "leaderboard")
     records = [row.record for row in read_results(leaderboard / RESULTS)]
-    for dataset in datasets:
-        if dataset not in {record.dataset for record in records}:
-            raise UnknownNameError("dataset", dataset, {record.dataset for record in records})
-    runner = replace(place, leaderboard=None).runner()
-    found = {}
+    _check_known(datasets, {record.dataset for record in records})
+    store = replace(place, leaderboard=None).runner().store
     for record in records:
-        kept = saved_perturbations(runner.store, record) if record.dataset in datasets else None
+        kept = saved_perturbations(store, record) if record.dataset in datasets else None
         if kept is not None:
-            task = runner.task(runner.catalog.resolve("dataset", record.dataset))
-            found[record.key] = row_figures(record, task, kept)
-    return found
+            click.echo(write_perturbations(record, kept, leaderboard))
+
+
+@board.command()
+@click.argument("target", metavar="DIR", type=click.Path(file_okay=False))
+@folder
+def site(target: str, leaderboard: str) -> None:
+    """Write the leaderboard as a web site into DIR; it works offline, from a disk or any server."""
+    from ecgbench.leaderboard.site import write_site
+
+    click.echo(write_site(Path(leaderboard), Path(target)))
+
+
+def _check_known(datasets: Collection[str], known: Collection[str]) -> None:
+    """Raises UnknownNameError for a dataset without rows."""
+    from ecgbench.core.errors import UnknownNameError
+
+    for dataset in datasets:
+        if dataset not in known:
+            raise UnknownNameError("dataset", dataset, known)

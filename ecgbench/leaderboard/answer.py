@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import comb
 
 from ecgbench.leaderboard.bounds import proof
 from ecgbench.leaderboard.confidence import FEW, Certainty
 from ecgbench.leaderboard.naming import Names, who
 from ecgbench.leaderboard.ranking import RankedVictim
 from ecgbench.leaderboard.sections import Section
-from ecgbench.leaderboard.wording import counted, eps_in, figure, joined, number, signed, span
+from ecgbench.leaderboard.wording import capitalised, counted, eps_in, figure, joined, number, signed, span
 
 STRICT = "strict"
 """The attack whose figure is the one to cite, by name; where it did not run, the worst case over what did."""
@@ -101,18 +102,27 @@ def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:
     if nothing or (best.victim.interval is not None and best.victim.interval[1] < NOTHING):
         return f"No victim withstands {answer.attack} at {at}: the best of {counted(len(trusted), 'victim')} keeps \
 {_share(best.victim)} of its test samples right."
-    said = f"{best.name} keeps {_share(best.victim)} of its test samples right at {at} under {answer.attack}"
+    who_keeps = f"{capitalised(best.name)} keeps {_share(best.victim)} of its test samples right"
+    said = f"{who_keeps} at {at} under {answer.attack}"
     if len(trusted) == 1:
         return f"{said}; no other victim without a flag stands beside it."
-    rivals = [one.name for one in trusted[1:] if one.certainty and one.certainty.rank[0] == 1]
     ahead = best.certainty.ahead if best.certainty else None
     by = "" if ahead is None else f", {signed(ahead.value)} {span(ahead.interval)} beside {trusted[1].name}"
     most = f"{said}, the most of {counted(len(trusted), 'victim')}{by}."
+    return f"{most} {_how_sure(trusted)}"
+
+
+def _how_sure(trusted: Sequence[Placed]) -> str:
+    """Whether the first of several victims is best at the 5 % level, and if not, which others may be."""
+    best, *others = trusted
+    rivals = [one.name for one in others if one.certainty and one.certainty.rank[0] == 1]
     if not rivals:
-        return f"{most} It is best at the 5 % level."
+        return "It is best at the 5 % level."
     named = joined(rivals) if len(rivals) <= 3 else f"{counted(len(rivals), 'other')}"
-    chance = "" if best.certainty is None else f"; the probability that it is best is {figure(best.certainty.first)}"
-    return f"{most} It is not distinguishable from {named}{chance}."
+    of = comb(len(trusted), 2)
+    together = f" when {counted(of, 'pair')} are tested together" if of > 1 else ""
+    chance = "" if best.certainty is None else f"; it is best in {figure(best.certainty.first)} of all resamples"
+    return f"It is not distinguishable from {named}{together}{chance}."
 
 
 def caveats(answer: Answer, others: Iterable[Answer]) -> list[str]:

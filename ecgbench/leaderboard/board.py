@@ -23,6 +23,7 @@ from ecgbench.leaderboard.front import README, front
 from ecgbench.leaderboard.markdown import markdown
 from ecgbench.leaderboard.naming import PAGES, Names
 from ecgbench.leaderboard.page import Page
+from ecgbench.leaderboard.perturbations import faults_of_perturbations
 from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.study_pages import study_pages
 from ecgbench.leaderboard.titles import Titles, read_titles
@@ -84,6 +85,7 @@ def check(leaderboard: Path) -> list[str]:
     read, faults = check_results(leaderboard)
     rows = read.published
     faults += [*faults_of_badges(rows, leaderboard), *faults_of_counterexamples(leaderboard)]
+    faults += faults_of_perturbations(rows, leaderboard)
     faults += of_victims(leaderboard / CHECKPOINTS.name, rows)
     bounds, about = _of_certificates(leaderboard, rows)
     faults += about

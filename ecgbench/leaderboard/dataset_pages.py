@@ -81,7 +81,7 @@ def marks(one: RankedVictim, names: Names) -> Text:
     links = [Link(", ".join(one.flags), FLAGS_PAGE)] if one.flags else []
     links += [best_known_link(one)] if one.headline in one.best_known else []
     links += [badges_link(one)] if one.badges else []
-    told = [*links, *([", ".join(facts)] if facts else [])]
+    told: list[str | Link] = [*links, *([", ".join(facts)] if facts else [])]
     return tuple(part for one in told for part in (", ", one))[1:]
 
 

@@ -116,14 +116,14 @@ def measured_again(leaderboard: Path, runner: Runner) -> tuple[list[str], list[s
         except DataError as missing:
             told.append(f"{path.name}: not measured here. {missing}")
             continue
-        except EcgbenchError as fault:
-            faults.append(f"{path.as_posix()}: {fault}")
+        except EcgbenchError as refused:
+            faults.append(f"{path.as_posix()}: {refused}")
             continue
-        fault = _contradiction(stated, found)
-        if fault is None:
+        contradicted = _contradiction(stated, found)
+        if contradicted is None:
             told.append(f"{path.name}: {len(found.ids)} samples, as stated.")
         else:
-            faults.append(f"{path.as_posix()} {fault}")
+            faults.append(f"{path.as_posix()} {contradicted}")
     return told, faults
 
 

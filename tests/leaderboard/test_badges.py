@@ -31,7 +31,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / FOLDER / "somebody.json").write_bytes(write_report(report))
     write(folder)
     pages = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.md")}
-    return pages | {path: content.decode() for path, content in files(folder, {}).items() if path.endswith(".html")}
+    return pages | {path: content.decode() for path, content in files(folder).items() if path.endswith(".html")}
 
 
 def line(text: str, words: str) -> str:

@@ -181,7 +181,7 @@ def test_the_first_page_says_who_is_best_by_how_much_and_how_sure() -> None:
         row(made_up([wrong], n=100, eps=(0.1,)), defense=name) for name, wrong in (("good", ""), ("bad", "0123456789"))
     ]
     text = page(rows, "README.md")
-    assert "good keeps 1.000 [0.96, 1.00] of its test samples right at eps 0.1 mV under every attack that ran" in text
+    assert "Good keeps 1.000 [0.96, 1.00] of its test samples right at eps 0.1 mV under every attack that ran" in text
     assert "the most of 2 victims, +0.180 [0.10, 0.26] beside bad. It is best at the 5 % level." in text
     assert table(rows, "| rank |", "README.md") == [
         ["1", "good", "1.000", "**1.000** [0.96, 1.00]", "1", "+0.180 [0.10, 0.26]"],
@@ -192,7 +192,7 @@ def test_the_first_page_says_who_is_best_by_how_much_and_how_sure() -> None:
 def test_what_cannot_be_told_apart_is_said() -> None:
     rows = [row(made_up([wrong, wrong]), defense=name) for name, wrong in (("a", "0"), ("b", "1"))]
     text = page(rows, "README.md")
-    assert "It is not distinguishable from b; the probability that it is best is 0.5" in text
+    assert "It is not distinguishable from b; it is best in 0.5" in text
     assert [cells[0] for cells in table(rows, "| rank |", "README.md")] == ["1 (1–2)", "1 (1–2)"]
     assert table(rows, "| rank |", "README.md")[0][-1].endswith(" ≈")
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_told_apart_is_said() -> None:
 def test_flagged_victims_have_no_rank_interval_and_win_no_verdict() -> None:
     rows = [row(made_up(["0", "01"])), row(made_up(["", ""]), defense="odd", checks=raised("LOSS"))]
     text = page(rows, "README.md")
-    assert "none keeps 0.900" in text and "no other victim without a flag stands beside it" in text
+    assert "None keeps 0.900" in text and "no other victim without a flag stands beside it" in text
     assert table(rows, "| rank |", "README.md")[1][-1] == "LOSS"
 
 

@@ -39,7 +39,7 @@ def built(folder: Path, *given: Counterexamples) -> dict[str, str]:
         (folder / FOLDER / one.place()).write_bytes(msgspec.json.encode(one))
     write(folder)
     pages = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.md")}
-    return pages | {path: content.decode() for path, content in files(folder, {}).items() if path.endswith(".html")}
+    return pages | {path: content.decode() for path, content in files(folder).items() if path.endswith(".html")}
 
 
 def test_a_counterexample_stands_beside_every_figure_that_it_lowers(tmp_path: Path) -> None:

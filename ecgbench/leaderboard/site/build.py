@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bz2
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,21 +13,26 @@ from ecgbench.figures import Figure, draw, fault
 from ecgbench.leaderboard.answer import LONGEST, answers, caveats, verdict
 from ecgbench.leaderboard.board import STUDIES, pages_behind, with_standing
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
+from ecgbench.leaderboard.check_rows import KnownDatasets
 from ecgbench.leaderboard.figures import FIGURES, board_figures
 from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
 from ecgbench.leaderboard.front import READING, ahead_words, more, rank_words
 from ecgbench.leaderboard.naming import Names, dataset_page, victim_page, who
+from ecgbench.leaderboard.perturbations import read_perturbations
 from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.site.entries import Entry, entries
 from ecgbench.leaderboard.site.html import INDEX, Html, assets
 from ecgbench.leaderboard.site.paired import samples_of, script, scripts
 from ecgbench.leaderboard.site.row_pages import row_facts
+from ecgbench.leaderboard.site.signals import SignalPlot, maps, plots
 from ecgbench.leaderboard.site.table import COLUMNS, lines
 from ecgbench.leaderboard.titles import read_titles
 from ecgbench.leaderboard.victim_pages import RESULTS
 from ecgbench.leaderboard.wording import number
+from ecgbench.registry.catalog import discover
 from ecgbench.results.bounds import Bounds
 from ecgbench.results.frame import frame
+from ecgbench.results.labels import FOLDER as LABELS
 from ecgbench.results.published import place, read_results
 from ecgbench.results.record import Record
 from ecgbench.studies.study import Study, read_studies
@@ -37,18 +42,16 @@ RECORDS = "data/records.jsonl.bz2"
 """All records, a line each, with what their keys are made of: a tenth of what they take one by one. Unlike those of
 other libraries the bytes of bzip2 are the same in all versions."""
 FOLDERS = ("rows", "data", "pages", FIGURES, "signals")
-Signals = Mapping[str, Mapping[str, Figure]]
-"""By key of a record figures of its saved perturbations, each by the name of its file."""
 
 
-def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) -> Path:
+def write_site(leaderboard: Path, folder: Path) -> Path:
     """Write the site of a leaderboard into `folder`; returns its first page.
 
     Files of an earlier site that the new one lacks are removed. Raises StoreError where `folder` holds anything else,
     or the leaderboard cannot be shown.
     """
     _check_free(folder)
-    made = files(leaderboard, signals or {})
+    made = files(leaderboard)
     earlier = [path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()]
     for path, content in made.items():
         _write(folder / path, content)
@@ -58,7 +61,7 @@ def write_site(leaderboard: Path, folder: Path, signals: Signals | None = None) 
     return folder / INDEX
 
 
-def files(leaderboard: Path, signals: Signals) -> dict[str, bytes]:
+def files(leaderboard: Path) -> dict[str, bytes]:
     """Every file of the site by its path. Raises StoreError for damaged results, or where there are none."""
     bounds = Bounds.read(leaderboard)
     rows = [bounds.judged(row) for row in with_standing(read_results(leaderboard / RESULTS), leaderboard)]
@@ -71,7 +74,7 @@ def files(leaderboard: Path, signals: Signals) -> dict[str, bytes]:
     made = {**assets(), INDEX: html.render("index.html", INDEX, _front(names, records, studies))}
     made |= dict(html.page(page) for page in pages_behind(names, records, studies))
     made |= table_pages(html, every)
-    made |= _row_files(html, every, bounds, signals)
+    made |= _row_files(html, every, bounds, leaderboard)
     made |= _downloads(every)
     for name, figure in board_figures(names, studies, records).items():
         made[f"{FIGURES}/{name}"] = _drawn(leaderboard / FIGURES / name, figure)
@@ -113,14 +116,26 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
     }
 
 
-def _row_files(html: Html, every: Sequence[Entry], bounds: Bounds, signals: Signals) -> Iterator[tuple[str, bytes]]:
+def _row_files(html: Html, every: Sequence[Entry], bounds: Bounds, leaderboard: Path) -> Iterator[tuple[str, bytes]]:
+    datasets = KnownDatasets(leaderboard / LABELS, discover())
     for entry in every:
-        own = signals.get(entry.record.key, {})
-        for name, figure in own.items():
+        signals, susceptible = _perturbed(entry.record, leaderboard, datasets)
+        for name, figure in susceptible.items():
             yield f"signals/{name}", draw(figure).encode()
+        shown = [(f"signals/{name}", figure.title) for name, figure in susceptible.items()]
         path = f"rows/{entry.id}.html"
-        shown = [(f"signals/{name}", figure.title) for name, figure in own.items()]
-        yield path, html.render("row.html", path, row_facts(entry, bounds) | {"signals": shown})
+        yield path, html.render("row.html", path, row_facts(entry, bounds) | {"signals": signals, "maps": shown})
+
+
+def _perturbed(
+    record: Record, leaderboard: Path, datasets: KnownDatasets
+) -> tuple[list[SignalPlot], dict[str, Figure]]:
+    """Plots and maps of the perturbations that the leaderboard has of a row."""
+    kept = read_perturbations(record, leaderboard)
+    if kept is None or record.provenance is None:
+        return [], {}
+    task = datasets.task(record.dataset, record.provenance.data)
+    return ([], {}) if task is None else (plots(record, task, kept), maps(record, task, kept))
 
 
 def _downloads(every: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:

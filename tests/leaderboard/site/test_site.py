@@ -77,7 +77,7 @@ def bits(text: str, n: int) -> NDArray[np.bool_]:
 
 def test_the_same_results_make_the_same_bytes_wherever_they_lie(leaderboard: Path, site: Path, tmp_path: Path) -> None:
     shutil.copytree(leaderboard, tmp_path / "elsewhere")
-    again = files(tmp_path / "elsewhere", {})
+    again = files(tmp_path / "elsewhere")
     assert {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()} == set(again)
     assert all((site / path).read_bytes() == content for path, content in again.items())
 
@@ -216,7 +216,7 @@ def test_a_row_takes_no_more_bytes_for_a_longer_identity(tmp_path: Path) -> None
     for name, identity in (("short", made.identity), ("long", long)):
         row = changed(one, provenance=msgspec.structs.replace(made, identity=identity))
         publish(row.record, row.outcomes, tmp_path / name / "results")
-        of_rows.append([content for path, content in files(tmp_path / name, {}).items() if path.startswith("rows/")])
+        of_rows.append([content for path, content in files(tmp_path / name).items() if path.startswith("rows/")])
     assert of_rows[0] == of_rows[1]
 
 
@@ -227,7 +227,7 @@ def test_three_hundred_rows_of_the_board_fit_into_fifteen_megabytes(tmp_path: Pa
         (tmp_path / "results" / path.parent.name).mkdir(parents=True)
         for file in (path, path.with_suffix(".npz")):
             shutil.copy(file, tmp_path / "results" / path.parent.name)
-    taken = sum(len(content) for path, content in files(tmp_path, {}).items() if path.startswith("rows/"))
+    taken = sum(len(content) for path, content in files(tmp_path).items() if path.startswith("rows/"))
     assert len(shown) >= 5 and taken / len(shown) <= (15e6 - 3e6) / 300
 
 
@@ -245,7 +245,7 @@ def test_two_keys_that_begin_alike_are_refused(tmp_path: Path) -> None:
     for row in (one, other):
         publish(row.record, row.outcomes, tmp_path / "results")
     with pytest.raises(StoreError, match=r"the keys of .* begin alike; expected one row of each key"):
-        files(tmp_path, {})
+        files(tmp_path)
 
 
 def test_downloads_say_what_the_records_say(leaderboard: Path, site: Path) -> None:
@@ -298,7 +298,7 @@ def test_pairs_without_patients_are_compared_as_the_host_compares(leaderboard: P
 
 def test_too_many_rows_without_patients_are_not_paired(monkeypatch: pytest.MonkeyPatch, leaderboard: Path) -> None:
     monkeypatch.setattr("ecgbench.leaderboard.site.paired.ROWS", 2)
-    made = files(leaderboard, {})
+    made = files(leaderboard)
     assert [len(json.loads(made[path][15:-3])["pairs"]) for path in made if "pairs" in path] == [0]
     assert sum(b'"paired":false,"unit":null' in content for path, content in made.items() if "samples" in path) == 1
 
