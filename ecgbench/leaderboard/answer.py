@@ -53,9 +53,16 @@ class Answer:
 
 
 def answers(names: Names) -> list[Answer]:
-    """The answer of every dataset: splits by patient first, made-up data last."""
+    """The answer of every dataset: splits by patient, other splits of their recordings, others, made-up data."""
     found = [answer_of(_deciding(names.of_dataset(dataset)), names) for dataset in names.datasets]
-    return sorted(found, key=lambda one: (one.section.synthetic, not by_patient(one.section), one.section.dataset))
+    apart = {recordings_of(one.section) for one in found if by_patient(one.section)}
+
+    def order(one: Answer) -> tuple[object, ...]:
+        recordings = recordings_of(one.section)
+        place = (recordings not in apart, recordings, not by_patient(one.section), one.section.dataset)
+        return (one.section.synthetic, *place)
+
+    return sorted(found, key=order)
 
 
 def answer_of(section: Section, names: Names) -> Answer:
@@ -74,6 +81,11 @@ def strict_attacks(section: Section) -> set[str]:
         and _is_strict(row.record.attack)
         and row.record.score(section.headline) is not None
     }
+
+
+def recordings_of(section: Section) -> str:
+    """The recordings of a section, whatever their split."""
+    return section.dataset.partition("[")[0]
 
 
 def by_patient(section: Section) -> bool:
@@ -142,7 +154,7 @@ def _optimism(answer: Answer, by_patients: Sequence[Answer]) -> str:
     """What a split that has patients on both sides is worth, on the defenses that both splits have."""
     said = "Patients stand on both sides of this split, which flatters every figure"
     for other in by_patients:
-        if other.section.dataset.partition("[")[0] != answer.section.dataset.partition("[")[0]:
+        if recordings_of(other.section) != recordings_of(answer.section):
             continue
         pairs = [
             (one.victim, new.victim)

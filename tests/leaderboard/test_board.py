@@ -235,6 +235,16 @@ def test_patients_on_both_sides_are_said_to_flatter() -> None:
     assert "1 defense of both splits score 1.000 when clean here, 0.500 on patients never met." in text
 
 
+def test_splits_of_the_same_recordings_stand_together() -> None:
+    rows = [
+        row(made_up(["0", "0"]), dataset="alpha"),
+        row(made_up(["0", "0"])),
+        row(made_up(["0", "0"]), dataset="beats[split=inter-patient]", notes=("inter-patient",)),
+    ]
+    first, *others = [line for line in page(rows, "README.md").splitlines() if line.startswith("## ")]
+    assert "inter-patient" in first and others == ["## beats", "## alpha"]
+
+
 def test_few_patients_are_said() -> None:
     assert "Few patients (3)" in page([row(made_up(["0", "0"], groups=3))], "README.md")
 
