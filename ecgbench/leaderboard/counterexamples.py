@@ -49,9 +49,13 @@ def kept(leaderboard: Path) -> dict[Path, Counterexamples]:
     found = {}
     for path in sorted((leaderboard / FOLDER).glob("*.json")):
         try:
-            found[path] = msgspec.json.decode(path.read_bytes(), type=Counterexamples)
+            one = msgspec.json.decode(path.read_bytes(), type=Counterexamples)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as fault:
             raise StoreError(f"{path.as_posix()} is no file of counterexamples: {fault}.") from None
+        if not len(set(one.ids)) == len(one.ids) == len(one.size) or not all(size > 0 for size in one.size):
+            got = f"{path.as_posix()} has {len(one.ids)} ids and {len(one.size)} sizes"
+            raise StoreError(f"{got}; expected unique ids, each with a size above 0.")
+        found[path] = one
     return found
 
 
@@ -111,9 +115,6 @@ def _faults(path: Path, found: Counterexamples, weights: set[str]) -> Iterator[s
         yield f"{where} is not where it belongs; expected {found.place()}."
     if found.weights not in weights:
         yield f"{where} is about weights {found.weights[:12]}, which no published victim has."
-    sizes = np.array(found.size)
-    if len(set(found.ids)) != len(found.ids) or sizes.shape != (len(found.ids),) or not (sizes > 0).all():
-        yield f"{where} has {len(found.ids)} ids and {len(sizes)} sizes; expected unique ids, each with a size above 0."
     file = path.with_suffix(".npz")
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != found.file:
         yield f"{file.as_posix()} is missing or another file; expected the perturbations of {found.file[:12]}."

@@ -39,8 +39,7 @@ from ecgbench.studies.study import Study, read_studies
 
 ROWS, COMPARE = "rows.html", "compare.html"
 RECORDS = "data/records.jsonl.bz2"
-"""All records, a line each, with what their keys are made of: a tenth of what they take one by one. Unlike those of
-other libraries the bytes of bzip2 are the same in all versions."""
+"""All records, a line each, with what their keys are made of: an eighth of what they take one by one."""
 FOLDERS = ("rows", "data", "pages", FIGURES, "signals")
 
 

@@ -82,7 +82,7 @@ def _plot(record: Record, task: Task, kept: Perturbations, at: int) -> SignalPlo
     unit = task.physical or ("unit of the signal" if task.unit == "1" else task.unit)
     x, delta = (factor * one[at] for one in (kept.x, kept.delta))
     lead = int(np.abs(delta).max(1).argmax())
-    true, clean, attacked = (task.classes[int(labels[at])] for labels in (kept.y, kept.clean, kept.attacked))
+    true, clean, attacked = (_named(task, int(labels[at])) for labels in (kept.y, kept.clean, kept.attacked))
     of_lead = f", lead {lead + 1} of {len(x)}" if len(x) > 1 else ""
     facts = f"Sample {int(kept.ids[at])}{of_lead}: {true}; predicted {clean} when clean, {attacked} when perturbed"
     largest = float(np.abs(delta[lead]).max())
@@ -95,6 +95,10 @@ def _plot(record: Record, task: Task, kept: Perturbations, at: int) -> SignalPlo
         end=end,
         across=across,
     )
+
+
+def _named(task: Task, label: int) -> str:
+    return task.classes[label] if label >= 0 else "nothing"
 
 
 def _panel(values: Sequence[NDArray[Any]], top: float, height: float) -> Panel:
