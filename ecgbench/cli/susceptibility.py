@@ -12,7 +12,7 @@ from ecgbench.cli.layout import fold
 from ecgbench.cli.options import Place, remark, runner_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ecgbench.evaluation.perturbations import Perturbations
     from ecgbench.results.record import Record
@@ -34,9 +34,10 @@ def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool,
     from ecgbench.susceptibility import comparisons
 
     runner = place.runner()
-    made = [_report(runner, name, draws) for name in records]
-    for report in made:
-        click.echo(json.dumps(report.plain()) if as_json else "\n".join(_lines(report)))
+    made = [_report(runner, record, draws) for record in _records(runner, records)]
+    for number, report in enumerate(made, 1):
+        title = f"{number}. {report.row}" if len(made) > 1 else report.row
+        click.echo(json.dumps(report.plain()) if as_json else "\n".join(_lines(report, title)))
     if not as_json:
         click.echo("Rank correlation of S_j [95 %]:")
         for found in comparisons(made, draws):
@@ -48,10 +49,22 @@ def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool,
         draw_all(Path(figures), {name: figure for report in made for name, figure in report_figures(report)})
 
 
-def _report(runner: Runner, name: str, draws: int) -> Report:
+def _records(runner: Runner, names: Sequence[str]) -> list[Record]:
+    """In the order given. Raises EcgbenchError where one is given twice, which would be compared with itself."""
+    from ecgbench.core.errors import EcgbenchError
+
+    found: dict[str, Record] = {}
+    for name in names:
+        record = _record(runner, name)
+        if record.key in found:
+            raise EcgbenchError(f"record {record.key[:12]} is given twice; expected each record once.")
+        found[record.key] = record
+    return list(found.values())
+
+
+def _report(runner: Runner, record: Record, draws: int) -> Report:
     from ecgbench.susceptibility import report
 
-    record = _record(runner, name)
     row = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
     return report(row, record.headline, _saved(runner, record), record.classes, _measurements(runner, record), draws)
 
@@ -99,10 +112,10 @@ def _measurements(runner: Runner, record: Record) -> tuple[str, ...]:
     return names
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, title: str) -> Iterator[str]:
     from tabulate import tabulate
 
-    yield fold(f"{report.row}, eps {report.eps:g}")
+    yield fold(f"{title}, eps {report.eps:g}")
     for direction in report.directions:
         yield f"\n{fold(_summary(direction))}"
         if direction.maps is None or direction.interval is None:

@@ -32,7 +32,13 @@ def test_each_direction_has_its_table_and_both_rows_are_compared(home: Path, key
     assert answer.code == 0
     assert answer.out.count("survived to died: ") == 2 and "  survived to died of 1 and 2: " in answer.out
     assert answer.out.count("\nLactate ") == 4 and "other data" in answer.out
+    assert answer.out.startswith("1. synthetic-icu") and "\n2. synthetic-icu" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 84
+
+
+def test_a_record_is_not_compared_with_itself(home: Path, keys: list[str]) -> None:
+    answer = ecgbench(home, "susceptibility", keys[0], keys[1], keys[0][:12])
+    assert answer.code != 0 and f"record {keys[0][:12]} is given twice; expected each record once." in answer.err
 
 
 def test_json_holds_the_maps(home: Path, keys: list[str]) -> None:
