@@ -25,7 +25,7 @@ from ecgbench_plugins.models.mlp import MLP
 
 EPS, THREAT = 0.1, Threat("linf", mask=False)
 WATCHED = 50  # validation samples of each class that `fast` and `free` attack after every epoch
-DEFENSES = {
+DEFENSES: dict[str, Defense] = {
     "madry": Adaptive(epochs=1, clean=0.0, eps=EPS, threat=THREAT),
     "fast": Fast(epochs=1, eps=EPS, threat=THREAT, watched=WATCHED),
     "free": Free(epochs=1, eps=EPS, threat=THREAT, watched=WATCHED),
