@@ -8,7 +8,7 @@ from math import comb
 
 from ecgbench.leaderboard.bounds import proof
 from ecgbench.leaderboard.confidence import FEW, Certainty
-from ecgbench.leaderboard.naming import Names, who
+from ecgbench.leaderboard.naming import Names, Who, who
 from ecgbench.leaderboard.ranking import RankedVictim
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.wording import capitalised, counted, eps_in, figure, joined, number, signed, span
@@ -38,9 +38,14 @@ class Answer:
     placed: tuple[Placed, ...]
 
     @property
-    def attack(self) -> str:
-        """What decides, in words."""
-        ran = strict_attacks(self.section)
+    def unmet(self) -> tuple[str, ...]:
+        """The victims that the strict attack did not meet, where it met others."""
+        met = {of for of, _ in strict_runs(self.section)}
+        return tuple(one.name for one in self.placed if met and who(one.victim) not in met)
+
+    def attack(self, victim: Placed) -> str:
+        """What decides the figure of a victim, in words."""
+        ran = {attack for of, attack in strict_runs(self.section) if of == who(victim.victim)}
         options = sorted({attack.partition("[")[2].rstrip("]") for attack in ran} - {""})
         return (
             f"the {STRICT} attack" + (f" ({', '.join(options)})" if options else "") if ran else "every attack that ran"
@@ -72,10 +77,10 @@ def answer_of(section: Section, names: Names) -> Answer:
     return Answer(section, tuple(Placed(names.victim(section, one), one, sure.get(who(one))) for one in ranking))
 
 
-def strict_attacks(section: Section) -> set[str]:
-    """The selectors of the strict attack that met victims of the section at its headline eps."""
+def strict_runs(section: Section) -> set[tuple[Who, str]]:
+    """Victims of the section that met the strict attack at its headline eps, each with the attack's selector."""
     return {
-        row.record.attack
+        ((row.record.model, row.record.defense), row.record.attack)
         for row in section.rows
         if row.record.status == "ok"
         and _is_strict(row.record.attack)
@@ -112,10 +117,12 @@ def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:
     deciding = best.victim.deciding
     nothing = deciding is not None and deciding.mean == 0
     if nothing or (best.victim.interval is not None and best.victim.interval[1] < NOTHING):
-        return f"No victim withstands {answer.attack} at {at}: the best of {counted(len(trusted), 'victim')} keeps \
+        return (
+            f"No victim withstands {answer.attack(best)} at {at}: the best of {counted(len(trusted), 'victim')} keeps \
 {_share(best.victim)} of its test samples right."
+        )
     who_keeps = f"{capitalised(best.name)} keeps {_share(best.victim)} of its test samples right"
-    said = f"{who_keeps} at {at} under {answer.attack}"
+    said = f"{who_keeps} at {at} under {answer.attack(best)}"
     if len(trusted) == 1:
         return f"{said}; no other victim without a flag stands beside it."
     ahead = best.certainty.ahead if best.certainty else None
@@ -140,6 +147,9 @@ def _how_sure(trusted: Sequence[Placed]) -> str:
 def caveats(answer: Answer, others: Iterable[Answer]) -> list[str]:
     """What a reader must know before citing: few patients, patients on both sides of the split, made-up data."""
     found = []
+    if answer.unmet:
+        few = joined(answer.unmet) if len(answer.unmet) <= 3 else counted(len(answer.unmet), "victim")
+        found.append(f"The {STRICT} attack has not met {few}: what weaker attacks leave may be too high.")
     if answer.section.synthetic:
         found.append("The data is made up: this says nothing about classifiers of recordings.")
     if answer.patients is not None and answer.patients < FEW:
@@ -185,6 +195,6 @@ def _deciding(parts: Sequence[Section]) -> Section:
     def order(part: Section) -> tuple[object, ...]:
         standard = part.protocol == "standard" or part.protocol.startswith("standard[per_class=")
         ranking = sum(victim.ranks for victim in part.victims)
-        return (not ranking, not standard, not strict_attacks(part), "[" in part.threat, -ranking, part.protocol)
+        return (not ranking, not standard, not strict_runs(part), "[" in part.threat, -ranking, part.protocol)
 
     return min(parts, key=order)

@@ -220,6 +220,18 @@ def test_the_strict_attack_decides_where_it_ran() -> None:
     assert "under the strict attack" in (text := page(rows, "README.md")) and "strict attack (" not in text
 
 
+def test_a_victim_that_the_strict_attack_did_not_meet_is_not_said_to_withstand_it() -> None:
+    rows = [
+        row(made_up(["00011", "00011"]), attack="strict", defense="none"),
+        row(made_up(["00001", "00001"]), attack="pgd", defense="best"),
+    ]
+    text = page(rows, "README.md")
+    assert "under every attack that ran, the most of 2 victims" in text and "under the strict attack" not in text
+    assert "The strict attack has not met best: what weaker attacks leave may be too high." in text
+    both = page([*rows, row(made_up(["00011", "00001"]), attack="strict", defense="best")], "README.md")
+    assert "under the strict attack, the most of 2 victims" in both and "has not met" not in both
+
+
 def test_a_smaller_budget_of_the_strict_attack_is_said() -> None:
     rows = [row(made_up(["0", "0"]), attack="strict[budget=quick]")]
     assert "under the strict attack (budget=quick)" in page(rows, "README.md")
