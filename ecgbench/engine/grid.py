@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import signal
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -41,6 +42,8 @@ class Grid:
         self._open = {job: set(self._needs[job]) & todo.keys() for job in todo}
         self._followers = _followers(self._needs, todo)
         self._jobs = list(todo)
+        self._depth = _depths(self._needs, todo)
+        self._widths = Counter(self._depth.values())
         self._ready = [place for job, place in self._order.items() if not self._open[job]]
 
     @property
@@ -60,6 +63,10 @@ class Grid:
     def has_next(self) -> bool:
         """Whether a job could be begun now."""
         return bool(self._ready)
+
+    def width(self, job: Job) -> int:
+        """How many jobs have as many others before them as this one: they can run at once."""
+        return self._widths[self._depth[job]]
 
     def request(self, job: Job) -> Request:
         """What a child is asked."""
@@ -176,6 +183,14 @@ class Grid:
             raise
         except Exception:
             return False
+
+
+def _depths(needs: Mapping[Job, Sequence[Job]], todo: Iterable[Job]) -> dict[Job, int]:
+    """How many of the jobs to do, given in topological order, are done one after another before each."""
+    found: dict[Job, int] = {}
+    for job in todo:
+        found[job] = max((found[need] + 1 for need in needs[job] if need in found), default=0)
+    return found
 
 
 def _followers(needs: Mapping[Job, Sequence[Job]], todo: Iterable[Job]) -> dict[Job, list[Job]]:

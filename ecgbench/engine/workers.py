@@ -56,8 +56,8 @@ class Pool(Protocol):
     def has_room(self) -> bool:
         """Whether another job can be begun."""
 
-    def begin(self, job: Job, request: Request, more: bool) -> None:
-        """Do a job; `more`: another one waits for the next place."""
+    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
+        """Do a job, one of `width` that can run at once; `more`: another one waits for the next place."""
 
     def event(self, seconds: float) -> Event | None:
         """What happens next; None where nothing does for so long. Raises EcgbenchError where no job can go on."""
@@ -80,7 +80,10 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Local:
-    """On the machine of this process: `jobs` at once (default: one for each core), which share the cores as threads."""
+    """On the machine of this process: `jobs` at once (default: one for each core), which share the cores as threads.
+
+    A job beside which no other can run, such as the training that all cells wait for, has all cores.
+    """
 
     jobs: int | None = None
     limits: Limits = Limits()
@@ -96,10 +99,9 @@ class LocalPool:
     def __init__(self, size: int, limits: Limits, stop: threading.Event) -> None:
         self.size = size
         self._limits, self._stop = limits, stop
-        self._threads = max(1, cores() // size)
         self._running: dict[Job, threading.Thread] = {}
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._spare: Child | None = None
+        self._spare: tuple[int, Child] | None = None
 
     @property
     def running(self) -> AbstractSet[Job]:
@@ -109,9 +111,10 @@ class LocalPool:
     def has_room(self) -> bool:
         return len(self._running) < self.size
 
-    def begin(self, job: Job, request: Request, more: bool) -> None:
-        child = self._spare if self._spare is not None and self._spare.alive else Child.start(self._threads)
-        self._spare = Child.start(self._threads) if more else None
+    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
+        threads = max(1, cores() // min(self.size, width))
+        child = self._warm(threads) or Child.start(threads)
+        self._spare = (threads, Child.start(threads)) if more else None
         thread = threading.Thread(target=self._supervise, args=(job, child, request), daemon=True)
         self._running[job] = thread
         self._events.put(Began(job))
@@ -129,9 +132,19 @@ class LocalPool:
     def close(self) -> None:
         self._stop.set()
         if self._spare is not None:
-            self._spare.kill()
+            self._spare[1].kill()
         for thread in self._running.values():
             thread.join()
+
+    def _warm(self, threads: int) -> Child | None:
+        """The child that waits, if it is alive and has so many threads; another one is ended."""
+        if self._spare is None:
+            return None
+        has, child = self._spare
+        if has == threads and child.alive:
+            return child
+        child.kill()
+        return None
 
     def _supervise(self, job: Job, child: Child, request: Request) -> None:
         def tell(progress: Progress) -> None:

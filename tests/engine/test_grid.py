@@ -45,6 +45,7 @@ class Here:
     begun: list[Job] = field(default_factory=list)
     running: AbstractSet[Job] = frozenset()
     most: int = 0
+    widths: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._events: list[Event] = []
@@ -56,8 +57,9 @@ class Here:
     def has_room(self) -> bool:
         return len(self.running) < self.size
 
-    def begin(self, job: Job, request: Request, more: bool) -> None:
+    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
         self.begun.append(job)
+        self.widths.append(width)
         self.running |= {job}
         self.most = max(self.most, len(self.running))
         given = next((ends.pop(0) for text, ends in self.ends.items() if text in str(job) and ends), None)
@@ -102,6 +104,15 @@ def records(finished: Iterable[Finished]) -> dict[int, Record]:
 
 def score(record: Record) -> tuple[Any, ...]:
     return record.key, record.status, record.scores, record.error
+
+
+def test_a_job_that_all_wait_for_is_alone(place: Place) -> None:
+    here = Here()
+    place.run(place.grid((PLAIN,), ("fgsm", "noise")), here)
+    assert here.widths == [1, 2, 2]
+    again = Here()
+    place.run(place.grid((RETRAINED, PLAIN), ("fgsm", "noise", "pgd[steps=1]")), again)
+    assert again.widths == [2, 2, 3, 3, 3]  # the retraining beside a cell of its base, then its own three cells
 
 
 def test_every_job_is_begun_once_after_what_it_needs(place: Place) -> None:
