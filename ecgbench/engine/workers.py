@@ -113,7 +113,7 @@ class LocalPool:
 
     def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
         threads = max(1, cores() // min(self.size, width))
-        child = self._warm(threads) or Child.start(threads)
+        child = self._take_spare(threads) or Child.start(threads)
         self._spare = (threads, Child.start(threads)) if more else None
         thread = threading.Thread(target=self._supervise, args=(job, child, request), daemon=True)
         self._running[job] = thread
@@ -136,11 +136,11 @@ class LocalPool:
         for thread in self._running.values():
             thread.join()
 
-    def _warm(self, threads: int) -> Child | None:
+    def _take_spare(self, threads: int) -> Child | None:
         """The child that waits, if it is alive and has so many threads; another one is ended."""
         if self._spare is None:
             return None
-        has, child = self._spare
+        (has, child), self._spare = self._spare, None
         if has == threads and child.alive:
             return child
         child.kill()

@@ -80,7 +80,7 @@ def answer_of(section: Section, names: Names) -> Answer:
 def strict_runs(section: Section) -> set[tuple[Who, str]]:
     """Victims of the section that met the strict attack at its headline eps, each with the attack's selector."""
     return {
-        ((row.record.model, row.record.defense), row.record.attack)
+        (who(row.record), row.record.attack)
         for row in section.rows
         if row.record.status == "ok"
         and _is_strict(row.record.attack)
@@ -170,7 +170,7 @@ def _optimism(answer: Answer, by_patients: Sequence[Answer]) -> str:
             (one.victim, new.victim)
             for one in answer.placed
             for new in other.placed
-            if (one.victim.model, one.victim.defense) == (new.victim.model, new.victim.defense)
+            if who(one.victim) == who(new.victim)
         ]
         told = [(a.clean.mean, b.clean.mean) for a, b in pairs if a.clean is not None and b.clean is not None]
         if told:

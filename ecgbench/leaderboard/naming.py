@@ -10,6 +10,7 @@ from ecgbench.leaderboard.ranking import RankedVictim
 from ecgbench.leaderboard.sections import Section
 from ecgbench.leaderboard.titles import Titles
 from ecgbench.results.published import slug
+from ecgbench.results.record import Record
 from ecgbench.storage.store import key_of
 
 PAGES = "pages"
@@ -17,8 +18,8 @@ Who = tuple[str, str]
 """Model and defense of a victim."""
 
 
-def who(victim: RankedVictim) -> Who:
-    """Which victim it is, whatever its section."""
+def who(victim: RankedVictim | Record) -> Who:
+    """Which victim it is, or a record is about, whatever its section."""
     return victim.model, victim.defense
 
 
