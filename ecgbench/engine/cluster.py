@@ -113,7 +113,7 @@ class DaskPool:
     def has_room(self) -> bool:
         return len(self._tasks) < QUEUED
 
-    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
+    def begin(self, job: Job, request: Request, width: int, then: int | None) -> None:
         self._begun[job] = self._begun.get(job, 0) + 1
         key = task_key(request, self._begun[job])
         words = msgspec.json.encode(request).decode()

@@ -104,7 +104,8 @@ class Engine:
 
     def _begin(self, grid: Grid, pool: Pool) -> None:
         while pool.has_room and not self.stop.is_set() and (job := grid.next()) is not None:
-            pool.begin(job, grid.request(job), more=grid.has_next(), width=grid.width(job))
+            request, following = grid.request(job), grid.following()
+            pool.begin(job, request, grid.width(job), None if following is None else grid.width(following))
 
     def _heard(self, grid: Grid, pool: Pool) -> list[Finished]:
         """The cells that the next event finishes."""

@@ -60,9 +60,11 @@ class Grid:
         """The first job all of whose needs are met, which is now under way; None where there is none."""
         return self._jobs[heapq.heappop(self._ready)] if self._ready else None
 
-    def has_next(self) -> bool:
-        """Whether a job could be begun now."""
-        return bool(self._ready)
+    def following(self) -> Job | None:
+        """The job that is likely begun next: one that could be now, or else the first that waits for one under way."""
+        if self._ready:
+            return self._jobs[self._ready[0]]
+        return next((job for job in self._open if job not in self._begun), None)
 
     def width(self, job: Job) -> int:
         """How many jobs have as many others before them as this one: they can run at once."""

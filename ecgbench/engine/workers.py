@@ -56,8 +56,8 @@ class Pool(Protocol):
     def has_room(self) -> bool:
         """Whether another job can be begun."""
 
-    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
-        """Do a job, one of `width` that can run at once; `more`: another one waits for the next place."""
+    def begin(self, job: Job, request: Request, width: int, then: int | None) -> None:
+        """Do a job, one of `width` that can run at once; `then`: as many as the job that is likely begun next."""
 
     def event(self, seconds: float) -> Event | None:
         """What happens next; None where nothing does for so long. Raises EcgbenchError where no job can go on."""
@@ -111,10 +111,9 @@ class LocalPool:
     def has_room(self) -> bool:
         return len(self._running) < self.size
 
-    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
-        threads = max(1, cores() // min(self.size, width))
-        child = self._take_spare(threads) or Child.start(threads)
-        self._spare = (threads, Child.start(threads)) if more else None
+    def begin(self, job: Job, request: Request, width: int, then: int | None) -> None:
+        child = self._take_spare(self._threads(width)) or Child.start(self._threads(width))
+        self._spare = None if then is None else (self._threads(then), Child.start(self._threads(then)))
         thread = threading.Thread(target=self._supervise, args=(job, child, request), daemon=True)
         self._running[job] = thread
         self._events.put(Began(job))
@@ -135,6 +134,9 @@ class LocalPool:
             self._spare[1].kill()
         for thread in self._running.values():
             thread.join()
+
+    def _threads(self, width: int) -> int:
+        return max(1, cores() // min(self.size, width))
 
     def _take_spare(self, threads: int) -> Child | None:
         """The child that waits, if it is alive and has so many threads; another one is ended."""

@@ -73,7 +73,7 @@ def test_a_task_tells_what_its_child_tells_and_ends_with_the_run(
     events: list[Event] = []
     request = msgspec.structs.replace(REQUEST, makes=str(cancelled))
     try:
-        pool.begin(REQUEST.job, request, more=False, width=1)
+        pool.begin(REQUEST.job, request, width=1, then=None)
         while pool.running:
             event = pool.event(0.1)
             events += [] if event is None else [event]

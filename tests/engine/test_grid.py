@@ -46,6 +46,7 @@ class Here:
     running: AbstractSet[Job] = frozenset()
     most: int = 0
     widths: list[int] = field(default_factory=list)
+    thens: list[int | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._events: list[Event] = []
@@ -57,9 +58,10 @@ class Here:
     def has_room(self) -> bool:
         return len(self.running) < self.size
 
-    def begin(self, job: Job, request: Request, more: bool, width: int) -> None:
+    def begin(self, job: Job, request: Request, width: int, then: int | None) -> None:
         self.begun.append(job)
         self.widths.append(width)
+        self.thens.append(then)
         self.running |= {job}
         self.most = max(self.most, len(self.running))
         given = next((ends.pop(0) for text, ends in self.ends.items() if text in str(job) and ends), None)
@@ -110,6 +112,7 @@ def test_a_job_that_all_wait_for_is_alone(place: Place) -> None:
     here = Here()
     place.run(place.grid((PLAIN,), ("fgsm", "noise")), here)
     assert here.widths == [1, 2, 2]
+    assert here.thens == [2, 2, None]  # the first cell is expected while the training runs
     again = Here()
     place.run(place.grid((RETRAINED, PLAIN), ("fgsm", "noise", "pgd[steps=1]")), again)
     assert again.widths == [2, 2, 3, 3, 3]  # the retraining beside a cell of its base, then its own three cells

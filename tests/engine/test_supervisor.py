@@ -75,6 +75,14 @@ def test_the_environment_caps_the_threads_of_a_job(
     assert {variables[name] for name in supervisor.THREADS} == {str(threads)}
 
 
+def test_a_job_keeps_freed_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in supervisor.ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    assert supervisor.ALLOCATOR.items() <= supervisor.environment(1).items()
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    assert supervisor.environment(1)["MALLOC_MMAP_MAX_"] == "7"
+
+
 def test_the_reason_holds_the_last_line_of_the_log() -> None:
     found, _ = ended("print('first', file=sys.stderr); print('last | words', file=sys.stderr, flush=True); os._exit(3)")
     assert found.log == ("first", "last | words")

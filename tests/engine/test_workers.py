@@ -43,25 +43,25 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> LocalPool:
     return LocalPool(4, Limits(), threading.Event())
 
 
-def begin(pool: LocalPool, seed: int, more: bool, width: int) -> None:
-    pool.begin(VictimJob(dataset="d", model="m", defense="n", seed=seed), REQUEST, more, width)
+def begin(pool: LocalPool, seed: int, width: int, then: int | None = None) -> None:
+    pool.begin(VictimJob(dataset="d", model="m", defense="n", seed=seed), REQUEST, width, then)
 
 
 def test_a_job_has_the_cores_of_all_that_could_run_beside_it(pool: LocalPool) -> None:
     for seed, width in enumerate((1, 2, 3, 4, 100)):
-        begin(pool, seed, more=False, width=width)
+        begin(pool, seed, width)
     assert [child.threads for child in Started.all] == [8, 4, 2, 2, 2]
 
 
 def test_the_child_that_waits_is_taken_by_a_job_of_as_many_threads_alone(pool: LocalPool) -> None:
-    begin(pool, 0, more=True, width=4)
-    begin(pool, 1, more=True, width=4)
-    assert [child.threads for child in Started.all] == [2, 2, 2]
-    begin(pool, 2, more=False, width=1)
+    begin(pool, 0, 1, then=4)
+    begin(pool, 1, 4, then=4)
+    assert [child.threads for child in Started.all] == [8, 2, 2]
+    begin(pool, 2, 1)
     assert [(child.threads, child.killed) for child in Started.all[2:]] == [(2, True), (8, False)]
 
 
 def test_the_child_that_waits_ends_with_the_pool(pool: LocalPool) -> None:
-    begin(pool, 0, more=True, width=4)
+    begin(pool, 0, 4, then=4)
     pool.close()
     assert [child.killed for child in Started.all] == [False, True]
