@@ -6,6 +6,7 @@ cancelled it, ends its child; one whose worker dies is begun elsewhere by the sc
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import queue
 import threading
@@ -208,14 +209,30 @@ def _connected(scheduler: str) -> Client:
     except ImportError:
         advice = "the engine dask needs it: pip install ecgbench-robustness[dask]"
         raise NotInstalledError("distributed", advice) from None
-    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
     try:
-        return Client(**where, timeout=CONNECT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as fault:
+        address = _address(scheduler)
+        asyncio.run(_reach(address))  # a Client that cannot begin leaves a traceback when it is collected
+        return Client(address, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError, TypeError, LookupError) as fault:
         raise EcgbenchError(
             f"no scheduler answers at {scheduler!r} ({fault or type(fault).__name__}); expected its address, such as "
             "tcp://host:8786, or its file."
         ) from None
+
+
+def _address(scheduler: str) -> str:
+    """The address that a scheduler's file holds, or that is given itself."""
+    file = Path(scheduler)
+    return str(msgspec.json.decode(file.read_bytes())["address"]) if file.is_file() else scheduler
+
+
+async def _reach(address: str) -> None:
+    """Raises OSError, ValueError or TypeError where nobody answers there, or not without a certificate."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=CONNECT, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def _other_code(who: str, found: str) -> EcgbenchError:

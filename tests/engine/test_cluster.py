@@ -113,8 +113,10 @@ def test_what_cannot_do_the_jobs_is_refused_before_any_is_sent(
         Dask(none.scheduler_address).open(stop, 1)
     monkeypatch.setattr(cluster, "CONNECT", 0.2)
     words = ("run", *TINY, "-a", "fgsm", "--isolate")
-    answer = ecgbench(tmp_path, *words, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:9")
-    assert answer.code == 2 and "no scheduler answers at 'tcp://127.0.0.1:9'" in sentence(answer)
+    (tmp_path / "file").write_text("{}")
+    for place in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "elsewhere", str(tmp_path / "file")):
+        answer = ecgbench(tmp_path, *words, "--engine", "dask", "--scheduler", place)
+        assert answer.code == 2 and f"no scheduler answers at {place!r}" in sentence(answer)
     for options in (("--engine", "dask"), ("--scheduler", "x"), ("--engine", "dask", "--scheduler", "x", "-j", "2")):
         assert ecgbench(tmp_path, *words, *options).code == 2
 
