@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool, draws: int, place: Place) -> None:
     """Map where the saved perturbations of each RECORD lie, by measurement and hour, for each direction apart.
 
-    A RECORD is a key (or its beginning) or a file, of a row that was run with --save-perturbations.
+    A RECORD is a key (or its beginning) of a row that was run with --save-perturbations, or the file of a published
+    one, whose perturbations are beside it.
     """
     from ecgbench.susceptibility import comparisons
 
     runner = place.runner()
-    made = [_report(runner, record, draws) for record in _records(runner, records)]
+    made = [_report(runner, row, draws) for row in _rows(runner, records)]
     for number, report in enumerate(made, 1):
         title = f"{number}. {report.row}" if len(made) > 1 else report.row
         click.echo(json.dumps(report.plain()) if as_json else "\n".join(_lines(report, title)))
@@ -49,33 +51,43 @@ def susceptibility(records: tuple[str, ...], figures: str | None, as_json: bool,
         draw_all(Path(figures), {name: figure for report in made for name, figure in report_figures(report)})
 
 
-def _records(runner: Runner, names: Sequence[str]) -> list[Record]:
+@dataclass(frozen=True)
+class _Row:
+    """A record, and the leaderboard that it was read from, if it was."""
+
+    record: Record
+    leaderboard: Path | None = None
+
+
+def _rows(runner: Runner, names: Sequence[str]) -> list[_Row]:
     """In the order given. Raises EcgbenchError where one is given twice, which would be compared with itself."""
     from ecgbench.core.errors import EcgbenchError
+    from ecgbench.results.published import read_published
 
-    found: dict[str, Record] = {}
+    found: dict[str, _Row] = {}
     for name in names:
-        record = _record(runner, name)
-        if record.key in found:
-            raise EcgbenchError(f"record {record.key[:12]} is given twice; expected each record once.")
-        found[record.key] = record
+        if name.endswith(".json"):
+            row = _Row(read_published(Path(name)).record, Path(name).absolute().parents[2])
+        else:
+            row = _Row(_record(runner, name))
+        if row.record.key in found:
+            raise EcgbenchError(f"record {row.record.key[:12]} is given twice; expected each record once.")
+        found[row.record.key] = row
     return list(found.values())
 
 
-def _report(runner: Runner, record: Record, draws: int) -> Report:
+def _report(runner: Runner, row: _Row, draws: int) -> Report:
     from ecgbench.susceptibility import report
 
-    row = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
-    return report(row, record.headline, _saved(runner, record), record.classes, _measurements(runner, record), draws)
+    record = row.record
+    words = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
+    return report(words, record.headline, _saved(runner, row), record.classes, _measurements(runner, record), draws)
 
 
 def _record(runner: Runner, name: str) -> Record:
     from ecgbench.core.errors import EcgbenchError
-    from ecgbench.results.published import read_published
     from ecgbench.results.record import read_record
 
-    if name.endswith(".json"):
-        return read_published(Path(name)).record
     matches = [key for key, _ in runner.store.identities("records") if key.startswith(name)]
     if len(matches) != 1:
         raise EcgbenchError(f"{len(matches)} records begin with {name!r}; expected one (see: ecgbench results show).")
@@ -85,16 +97,18 @@ def _record(runner: Runner, name: str) -> Record:
     return read_record(files["record.json"], f"record {name}")
 
 
-def _saved(runner: Runner, record: Record) -> Perturbations:
-    """Of all that were saved of this row those of most samples."""
+def _saved(runner: Runner, row: _Row) -> Perturbations:
+    """Of all that were saved of this row those of most samples, or else those that are published."""
     from ecgbench.core.errors import EcgbenchError
+    from ecgbench.leaderboard.perturbations import read_perturbations
     from ecgbench.runs.saved import saved_perturbations
 
-    kept = saved_perturbations(runner.store, record)
+    kept = saved_perturbations(runner.store, row.record)
+    if kept is None and row.leaderboard is not None:
+        kept = read_perturbations(row.record, row.leaderboard)
     if kept is None:
-        raise EcgbenchError(
-            f"no perturbations of record {record.key[:12]} are kept here; run its cell with --save-perturbations 1000."
-        )
+        key = row.record.key[:12]
+        raise EcgbenchError(f"no perturbations of record {key} are kept; run its cell with --save-perturbations 1000.")
     return kept
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.command_line import BEATS, ecgbench
+from tests.command_line import BEATS, ecgbench, sentence
 
 STAYS = ("--dataset", "synthetic-icu[stays=200]", "--model", "linear", "--defense", "none[epochs=2]")
 ROW = (*STAYS, "--attack", "ista[steps=20]", "--eps", "1")
@@ -66,18 +66,23 @@ def test_maps_are_drawn_as_svg_and_the_same_at_every_drawing(home: Path, keys: l
         assert len(svg) < 100_000
 
 
-def test_a_published_record_is_found_by_its_file(home: Path, tmp_path: Path) -> None:
-    assert ecgbench(home, "run", *ROW, "--results", str(tmp_path)).code == 0
-    (record,) = tmp_path.rglob("*.json")
-    answer = ecgbench(home, "susceptibility", str(record), "--json", "--draws", "10")
+def test_a_published_record_is_found_by_its_file_and_its_perturbations_beside_it(home: Path, tmp_path: Path) -> None:
+    board, other = tmp_path / "board", tmp_path / "other"
+    assert ecgbench(home, "run", *ROW, "--results", str(board / "results")).code == 0
+    (record,) = (board / "results").rglob("*.json")
+    words = ("susceptibility", str(record), "--json", "--draws", "10")
+    answer = ecgbench(home, *words)
     assert answer.code == 0 and "seed 0" in json.loads(answer.out)["row"]
+    assert "no perturbations of record" in sentence(ecgbench(other, *words))
+    assert ecgbench(home, "board", "perturbations", "synthetic-icu[stays=200]", "--leaderboard", str(board)).code == 0
+    assert ecgbench(other, *words).out == answer.out
 
 
 def test_a_row_without_saved_perturbations_says_how_they_are_made(tmp_path: Path) -> None:
     made = ecgbench(tmp_path, "run", *ROW, "--json").records[0]["key"]
     answer = ecgbench(tmp_path, "susceptibility", made)
     assert answer.code != 0
-    assert "are kept here; run its cell with --save-perturbations 1000." in answer.err
+    assert "are kept; run its cell with --save-perturbations 1000." in answer.err
     assert "0 records begin with 'nobody'" in ecgbench(tmp_path, "susceptibility", "nobody").err
 
 
