@@ -43,7 +43,7 @@ def closure(modules: Iterable[str], search: Iterable[str]) -> dict[str, str]:
         if name in found:
             continue
         file = _locate(name, path)
-        found[name] = "unknown" if file is None else _digest(file.read_bytes())
+        found[name] = _digest_of(file)
         if file is not None:
             waiting.extend(_relevant(name, file, path))
     return dict(sorted(found.items()))
@@ -56,9 +56,9 @@ def edited(sources: Mapping[str, str], search: Iterable[str]) -> list[str]:
     """
     path = tuple(search)
     found = {name: _locate(name, path) for name in sources}
-    now = {name: None if file is None else _digest(file.read_bytes()) for name, file in found.items()}
     own = (HOST, f"{HOST}_plugins")
-    return [name for name in sources if now[name] != sources[name] and (now[name] or name.partition(".")[0] in own)]
+    asked = [name for name, file in found.items() if file is not None or name.partition(".")[0] in own]
+    return [name for name in asked if _digest_of(found[name]) != sources[name]]
 
 
 def counts(module: str) -> bool:
@@ -142,15 +142,19 @@ def _locate(name: str, path: tuple[str, ...]) -> Path | None:
         return Path(loaded)
     places: list[str] | None = list(path)
     spec = None
-    parts = name.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+    for part in name.split("."):  # by its last part alone: a folder without `__init__` would need its parent imported
+        spec = PathFinder.find_spec(part, places)
         if spec is None:
             return None
         places = list(spec.submodule_search_locations or [])
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return Path(spec.origin)
+
+
+def _digest_of(file: Path | None) -> str:
+    """Of a module's file; a folder without `__init__` has none, nor has a module that is gone."""
+    return "unknown" if file is None else _digest(file.read_bytes())
 
 
 @cache

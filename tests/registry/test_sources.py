@@ -243,6 +243,16 @@ def test_a_module_without_a_source_is_unknown(tree: Path) -> None:
     assert of(tree, "itertools")["itertools"] == "unknown"
 
 
+def test_a_folder_without_init_is_read_and_not_taken_for_edited(tree: Path) -> None:
+    write(tree, {"ecgbench_plugins/__init__.py": "", "ecgbench_plugins/more/adapters/art.py": "STEP = 1\n"})
+    places = [str(tree)]
+    found = closure(["ecgbench_plugins.more.adapters.art"], places)
+    assert found["ecgbench_plugins.more.adapters.art"] != "unknown" == found["ecgbench_plugins.more.adapters"]
+    assert not edited(found, places)
+    write(tree, {"ecgbench_plugins/more/adapters/art.py": "STEP = 2\n"})
+    assert edited(found, places) == ["ecgbench_plugins.more.adapters.art"]
+
+
 def test_nothing_is_imported_to_be_read(tree: Path) -> None:
     write(tree, {"thirdparty/attacks/lone.py": "raise SystemExit('imported')\n"})
     of(tree, "thirdparty.attacks.lone")
