@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -185,25 +185,31 @@ def _reader(table: str, path: Path) -> str:
     header = _header(path)
     if not header:
         raise DataError(f"mimic3: {path.name} is empty; {EXPECTED}.")
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"mimic3: {path.name} has the column {twice} twice; {EXPECTED}.")
     absent = sorted(types.keys() - set(header))
     if absent:
         raise DataError(f"mimic3: {path.name} has no column {absent[0]}; expected the table {table} of MIMIC-III.")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"mimic3: {path.name} has the column {twice} twice; {EXPECTED}.")
     columns = ", ".join(f"{_quoted(name.lower())}: {_quoted(types.get(name, 'VARCHAR'))}" for name in header)
     rules = "header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
     return f"read_csv({_quoted(str(path))}, columns = {{{columns}}}, {rules})"
 
 
 def _header(path: Path) -> list[str]:
-    """The columns that the first line names, in capitals."""
+    """The columns that the first line names, in capitals, or their places where they have no name."""
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with _opened(path) as file:
             line = file.readline(1 << 16)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"mimic3: {path.name} cannot be read ({error}); {EXPECTED}.") from error
-    return [name.strip().upper() for name in next(csv.reader([line]), [])]
+    names = [name.strip().upper() for name in next(csv.reader([line]), [])]
+    return [name or f"(column {number})" for number, name in enumerate(names, 1)]
+
+
+def _opened(path: Path) -> TextIO:
+    """A table as text without a byte order mark, unzipped where it is zipped."""
+    return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
 
 
 def _quoted(text: str) -> str:

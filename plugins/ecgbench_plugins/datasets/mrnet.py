@@ -75,6 +75,9 @@ class MRNet(Dataset):
             raise DataError(f"mrnet: exam {twice[0]:04d} is in train and in valid; expected each exam once.")
         validates = _drawn(given, self.seed)
         train, val = (given, held) if self.split == "study" else (given[~validates], given[validates])
+        for purpose, exams in (("train", train), ("validate", val)):
+            if not len(exams.ids):
+                raise DataError(f"mrnet: no exam is left to {purpose} on; expected two or more of a class in train.")
         longest = max(int(part.slices.max()) for part in (given, held))
         series = f"{' and '.join(self._planes)} series, task {self.task}"
         notes = [series, "no patients are named: no split can be patient-disjoint"]

@@ -377,6 +377,11 @@ def _no_column(tree: Path) -> None:
     path.write_text(path.read_text().replace('"VALUENUM"', '"NUMBER"', 1))
 
 
+def _no_header(tree: Path) -> None:
+    path = tree / "LABEVENTS.csv"
+    path.write_text(path.read_text().partition("\n")[2])
+
+
 def _empty(tree: Path) -> None:
     (tree / "PATIENTS.csv").write_text("")
 
@@ -433,6 +438,20 @@ def _cell(table: str, column: str, value: str) -> Callable[[Path], None]:
     return _edit(table, change)
 
 
+def test_a_column_without_a_name_as_pandas_writes_it_is_not_read(tree: Path) -> None:
+    wanted = load(tree)
+    _edit("PATIENTS", lambda lines: [f"{number or ''},{line}," for number, line in enumerate(lines)])(tree)
+    assert load(tree).train.x.equal(wanted.train.x)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tree: Path) -> None:
+    wanted = load(tree)
+    _edit("PATIENTS", lambda lines: [line.partition(",")[2] for line in lines])(tree)  # SUBJECT_ID is the first now
+    path = tree / "PATIENTS.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(tree).train.x.equal(wanted.train.x)
+
+
 IMPOSSIBLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no byte of it": (lambda tree: (tree / "CHARTEVENTS.csv").write_bytes(b""), r"CHARTEVENTS\.csv is empty"),
     "a column twice": (
@@ -482,6 +501,7 @@ def test_rows_that_contradict_each_other_are_one_sentence(tree: Path, name: str)
 FAULTS: dict[Callable[[Path], None], str] = {
     _no_chart: r"CHARTEVENTS\.csv and CHARTEVENTS\.csv\.gz are missing in .*; expected one of them\.",
     _no_column: r"LABEVENTS\.csv has no column VALUENUM; expected the table LABEVENTS of MIMIC-III\.",
+    _no_header: r"LABEVENTS\.csv has no column CHARTTIME; expected the table LABEVENTS of MIMIC-III\.",
     _empty: r"PATIENTS\.csv is empty; expected the table as MIMIC-III has it\.",
     _odd_time: r"CHARTEVENTS\.csv is damaged, line 2 \(.*charttime.*\); expected the table as MIMIC-III has it\.",
     _odd_number: r"LABEVENTS\.csv is damaged, line 8 \(.*valuenum.*\); expected the table as MIMIC-III has it\.",

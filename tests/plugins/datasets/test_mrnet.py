@@ -288,3 +288,14 @@ def test_a_volume_that_is_gone_when_it_is_read_ends_in_a_sentence(base: Path) ->
     (base / "valid" / "sagittal" / f"{TRAIN:04d}.npy").unlink()
     with pytest.raises(DataError, match=f"exam {TRAIN:04d} cannot be read"):
         task.test[:1]
+
+
+@pytest.mark.parametrize("exams", [1, 2])
+def test_too_few_exams_to_draw_from_are_one_sentence(base: Path, exams: int) -> None:
+    labels = base / "train-abnormal.csv"
+    labels.write_text("".join(f"{exam:04d},{exam}\n" for exam in range(exams)))
+    for exam in range(exams, TRAIN):
+        (base / "train" / "sagittal" / f"{exam:04d}.npy").unlink()
+    with pytest.raises(DataError, match=r"^mrnet: no exam is left to validate on; expected two or more of a class in "):
+        MRNet().load(DataRoot(base.parent))
+    assert len(MRNet(split="study").load(DataRoot(base.parent)).train) == exams
