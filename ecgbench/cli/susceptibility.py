@@ -67,13 +67,19 @@ def _rows(runner: Runner, names: Sequence[str]) -> list[_Row]:
     found: dict[str, _Row] = {}
     for name in names:
         if name.endswith(".json"):
-            row = _Row(read_published(Path(name)).record, Path(name).absolute().parents[2])
+            row = _Row(read_published(Path(name)).record, _leaderboard_of(Path(name)))
         else:
             row = _Row(_record(runner, name))
         if row.record.key in found:
             raise EcgbenchError(f"record {row.record.key[:12]} is given twice; expected each record once.")
         found[row.record.key] = row
     return list(found.values())
+
+
+def _leaderboard_of(path: Path) -> Path | None:
+    """The leaderboard whose `results/<dataset>/` a record's file would be in; None where it lies too high for one."""
+    folders = path.absolute().parents
+    return folders[2] if len(folders) > 2 else None
 
 
 def _report(runner: Runner, row: _Row, draws: int) -> Report:

@@ -5,6 +5,7 @@ The scores of attacks are those of a public study (lstm_adversarial_attack): the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +25,7 @@ from ecgbench.evaluation.binary import ranking
 from ecgbench.evaluation.outcomes import Outcomes
 
 Scores = NDArray[np.float64]
+_COUNT = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Objective:
 def objective(name: str) -> Objective:
     """The objective of that name; `fewer-than-N` counts the successes with fewer than N changed cells."""
     word, _, number = name.rpartition("-")
-    if word == "fewer-than" and number.isdecimal() and int(number) > 0:
+    if word == "fewer-than" and _COUNT.fullmatch(number):
         return Objective(name, "maximize", of_attack=lambda found, cells: fewer_than(found, int(number)))
     if name not in OBJECTIVES:
         raise UnknownNameError("objective", name, [*OBJECTIVES, "fewer-than-50"])

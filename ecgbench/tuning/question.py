@@ -11,7 +11,7 @@ from ecgbench.registry.catalog import Catalog
 from ecgbench.registry.selector import Selector, parse
 from ecgbench.runs.cell import Cell
 from ecgbench.runs.suite import Grid, unfold
-from ecgbench.tuning.objectives import OBJECTIVES, Objective, objective
+from ecgbench.tuning.objectives import Objective, objective
 from ecgbench.tuning.space import Dimension, parse_dimension
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Question:
         if twice is not None:
             raise EcgbenchError(f"{twice} is searched twice; expected each field once.")
         for one in found:
-            if one.kind == "attack" and not OBJECTIVES[self.objective].attacks:
+            if one.kind == "attack" and not self.goal().attacks:
                 raise EcgbenchError(f"{one.name} is searched, but objective {self.objective} attacks nobody.")
         return found
 
@@ -107,7 +107,7 @@ class Question:
             *(word for kind in kinds for word in (f"--{kind}", catalog.canonical(kind, getattr(cell, kind)))),
         ]
         words += ["--threat", self.threat] if self.threat else []
-        words += ["--eps", ",".join(f"{eps:g}" for eps in self.eps)] if self.eps else []
+        words += ["--eps", ",".join(repr(eps).removesuffix(".0") for eps in self.eps)] if self.eps else []
         return [*words, "--seed", str(self.seed)]
 
 

@@ -76,10 +76,20 @@ def parse_dimension(text: str, values: dict[str, Any]) -> Dimension:
         raise EcgbenchError(f"--search {text!r} given; expected different words between the signs |.")
     known = [str(each) for each in get_args(fields[field])] if get_origin(fields[field]) is Literal else words
     for word in words:
-        parse(f"{field}[{field}={word}]")  # raises SelectorError for what no selector can hold
+        _check_word(text, word)
         if word not in known:
             raise UnknownNameError(f"value of {kind}.{field}", word, known)
     return Dimension(kind, field, choices=words)
+
+
+def _check_word(text: str, word: str) -> None:
+    """Raises EcgbenchError for what no selector can hold, such as half a range."""
+    try:
+        parse(f"x[x={word}]")
+    except EcgbenchError:
+        raise EcgbenchError(
+            f"--search {text!r} given; {word!r} is no value: expected LOW..HIGH, or values of a selector between |."
+        ) from None
 
 
 def _range(text: str, kind: str, field: str, hint: Any, found: re.Match[str]) -> Dimension:
@@ -93,8 +103,10 @@ def _range(text: str, kind: str, field: str, hint: Any, found: re.Match[str]) ->
     if found["scale"] not in SCALES:
         raise UnknownNameError("scale of a range", found["scale"], ["log", "pow2"])
     scale = SCALES[found["scale"]]
-    if not (isfinite(low) and isfinite(high) and low < high) or (scale != "linear" and low <= 0):
-        raise EcgbenchError(f"--search {text!r} given; expected finite LOW below HIGH, and above 0 beside :{scale}.")
+    if not (low < high and isfinite(high - low)):
+        raise EcgbenchError(f"--search {text!r} given; expected finite LOW below HIGH.")
+    if scale != "linear" and low <= 0:
+        raise EcgbenchError(f"--search {text!r} given; expected LOW above 0 beside :{scale}.")
     powers = scale == "pow2"
     if (whole and not (low.is_integer() and high.is_integer())) or (
         powers and not (log2(low).is_integer() and log2(high).is_integer() and low >= 1)

@@ -45,7 +45,7 @@ class Tuning:
 
     def run(self, trials: int) -> None:
         """Go on until the study has `trials` trials, those of other processes counted; what was killed is run again."""
-        with self.worker.at_work():
+        with _reaching(*_of_database()), self.worker.at_work():
             self._take_up_what_is_gone()
             while len(self._counted(waiting=False)) < trials:
                 trial = self._next()
@@ -178,27 +178,24 @@ def open_study(question: Question, url: str, name: str) -> optuna.Study:
     Raises EcgbenchError where the name stands for another question, or the database cannot be reached.
     """
     optuna = _optuna()
-    from sqlalchemy.exc import SQLAlchemyError
-
-    asked = question.plain()
+    asked, direction = question.plain(), question.goal().direction
+    drawn, given_up = sampler(question.sampler, question.sampler_seed), pruner(question.pruner)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with _quiet(), begun_one_by_one():
-            study = optuna.create_study(
-                storage=_storage(url),
-                study_name=name,
-                direction=question.goal().direction,
-                sampler=sampler(question.sampler, question.sampler_seed),
-                pruner=pruner(question.pruner),
-                load_if_exists=True,
-            )
-            kept = study.user_attrs.get(QUESTION)
-            if kept is None:
-                study.set_user_attr(QUESTION, asked)
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError) as fault:
-        reason = str(getattr(fault, "orig", None) or fault).strip().splitlines()[0].removesuffix(".")
-        expected = "expected --storage sqlite:///FILE or postgresql://HOST/NAME"
-        raise EcgbenchError(f"the database of the study cannot be used: {reason}; {expected}.") from None
+    with begun_one_by_one(), _quiet(), _reaching(Exception):  # damaged tables and bad addresses raise what they like
+        study = optuna.create_study(
+            storage=_storage(url),
+            study_name=name,
+            direction=direction,
+            sampler=drawn,
+            pruner=given_up,
+            load_if_exists=True,
+        )
+        kept = study.user_attrs.get(QUESTION)
+        begun = kept is not None or bool(study.get_trials(deepcopy=False))
+        if not begun:
+            study.set_user_attr(QUESTION, asked)
+    if begun and not isinstance(kept, dict):
+        raise EcgbenchError(f"study {name} was not begun by ecgbench tune; expected one that was, or another --study.")
     if kept not in (None, asked):
         other = next(key for key in asked if json.dumps(kept.get(key)) != json.dumps(asked[key]))
         raise EcgbenchError(
@@ -206,6 +203,27 @@ def open_study(question: Question, url: str, name: str) -> optuna.Study:
             "expected the same question, or another --study."
         )
     return study
+
+
+@contextmanager
+def _reaching(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns these errors of a database into one sentence."""
+    try:
+        yield
+    except kinds as fault:
+        reason = (str(getattr(fault, "orig", None) or fault).strip().splitlines() or [type(fault).__name__])[0]
+        expected = "expected --storage sqlite:///FILE or postgresql://HOST/NAME"
+        raise EcgbenchError(
+            f"the database of the study cannot be used: {reason[:200].removesuffix('.')}; {expected}."
+        ) from None
+
+
+def _of_database() -> tuple[type[Exception], ...]:
+    """What is raised where a database is damaged, locked or away."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return StorageInternalError, SQLAlchemyError
 
 
 def sampler(name: str, seed: int) -> BaseSampler:

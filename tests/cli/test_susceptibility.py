@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ecgbench.cli.susceptibility import _leaderboard_of
 from tests.command_line import BEATS, ecgbench, sentence
 
 STAYS = ("--dataset", "synthetic-icu[stays=200]", "--model", "linear", "--defense", "none[epochs=2]")
@@ -91,3 +92,8 @@ def test_beats_are_refused(tmp_path: Path) -> None:
     made = ecgbench(tmp_path, "run", *beats, "--eps", "0.1", "--save-perturbations", "3", "--json").records[0]["key"]
     answer = ecgbench(tmp_path, "susceptibility", made)
     assert answer.code != 0 and "synthetic-beats[beats=200] names no measurements" in answer.err
+
+
+@pytest.mark.parametrize("name", ["/row.json", "/tmp/row.json"])
+def test_a_records_file_in_no_leaderboard_has_none(name: str) -> None:
+    assert _leaderboard_of(Path(name)) is None and _leaderboard_of(Path("/tmp/results/icu", name[1:])) is not None

@@ -7,6 +7,7 @@ from optuna.trial import FixedTrial
 
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.registry.catalog import discover
+from ecgbench.runs.suite import parse_eps
 from ecgbench.tuning.question import Question
 from ecgbench.tuning.space import Dimension, parse_dimension
 from ecgbench_plugins.models.lstm import Recurrent
@@ -46,6 +47,10 @@ def test_ranges_and_choices_are_read_by_the_type_of_their_field(text: str, dimen
         ("defense.lr=0..1:log", "above 0 beside :log"),
         ("defense.lr=1..1", "expected finite LOW below HIGH"),
         ("defense.lr=a..b", "expected two numbers"),
+        ("defense.lr=-1e308..1e308", "expected finite LOW below HIGH."),
+        ("defense.lr=..1", "--search 'defense.lr=..1' given; '..1' is no value: expected LOW..HIGH"),
+        ("defense.lr=1..", "'1..' is no value"),
+        ("defense.lr=1..2:", "'1..2:' is no value"),
         ("defense.lr=0..1:cube", "no scale of a range is named 'cube'"),
         ("model.activation=0..1", "holds no number"),
         ("attack.stop_at_first=0..1", "holds no number"),
@@ -85,6 +90,7 @@ def test_values_are_written_into_the_selectors_that_stay() -> None:
     ("changes", "fault"),
     [
         ({"search": ()}, "nothing to search given"),
+        ({"objective": f"fewer-than-{'9' * 5000}"}, "no objective is named"),
         ({"objective": "accuracy"}, "no objective is named 'accuracy'"),
         ({"objective": "sparsity"}, "expected --attack"),
         ({"objective": "sparsity", "attack": "ista", "folds": 5}, "folds are of a training"),
@@ -97,3 +103,17 @@ def test_questions_without_an_answer_are_refused(changes: dict[str, object], fau
     with pytest.raises(EcgbenchError) as refused:
         Question(**given).dimensions(CATALOG)  # type: ignore[arg-type]
     assert fault in str(refused.value)
+
+
+def test_an_attack_may_be_searched_for_successes_with_fewer_than_so_many_changes() -> None:
+    search = ("attack.step=0.1..1",)
+    question = Question(model="lstm", search=search, objective="fewer-than-50", attack="ista")
+    assert question.dimensions(CATALOG) == (Dimension("attack", "step", low=0.1, high=1),)
+
+
+def test_the_command_has_the_sizes_of_the_ball_to_the_last_digit() -> None:
+    question = Question(model="lstm", search=("model.dropout=0..0.5",), objective="loss", eps=(8 / 255, 1.0))
+    command = question.command(
+        question.cell({"model": "lstm", "defense": "none", "attack": "identity"}, CATALOG), CATALOG
+    )
+    assert parse_eps(command[command.index("--eps") + 1].split(",")) == question.eps

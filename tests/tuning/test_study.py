@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from ecgbench.core.dataroot import DataRoot
+from ecgbench.core.errors import EcgbenchError
+from ecgbench.registry.catalog import discover
+from ecgbench.runs.runner import Runner
+from ecgbench.storage.store import Store
+from ecgbench.tuning import Question, Tuning, open_study
 from ecgbench.tuning.workers import Worker, is_gone
 from tests.command_line import BEATS, Answer, ecgbench, finished, spawn
 
@@ -126,6 +134,7 @@ def test_a_name_stands_for_one_question(tmp_path: Path) -> None:
         (("--sampler", "grid"), "no sampler is named 'grid'"),
         (("--pruner", "hyperband"), "no pruner is named 'hyperband'"),
         (("--storage", "sqlite:////no/such/folder/x.db"), "the database of the study cannot be used"),
+        (("--storage", "postgresql://127.0.0.1:port/x"), "the database of the study cannot be used"),
         (("--storage", "nonsense"), "the database of the study cannot be used"),
         (("--storage", "mysql://nowhere/x"), "expected --storage sqlite:///FILE or postgresql://HOST/NAME"),
     ],
@@ -134,6 +143,43 @@ def test_what_cannot_be_used_is_said_in_a_sentence(tmp_path: Path, options: tupl
     answer = tuned(tmp_path, *options)
     assert answer.code != 0 and fault in answer.err and "Traceback" not in answer.err
     assert not (tmp_path / "toys").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ("drop table studies", "the database of the study cannot be used: "),
+        ("update alembic_version set version_num='none'", "the database of the study cannot be used: "),
+        (
+            "update study_user_attributes set value_json='[1]'",
+            "study mine was not begun by ecgbench tune; expected one",
+        ),
+        ("delete from study_user_attributes", "study mine was not begun by ecgbench tune; expected one"),
+    ],
+)
+def test_a_study_that_is_damaged_or_of_others_is_refused_in_a_sentence(tmp_path: Path, damage: str, fault: str) -> None:
+    question, url = (
+        Question(model="linear", search=("defense.lr=0.1..1",), objective="loss"),
+        f"sqlite:///{tmp_path}/db",
+    )
+    open_study(question, url, "mine").ask()
+    with closing(sqlite3.connect(tmp_path / "db")) as database, database:
+        database.execute(damage)
+    with pytest.raises(EcgbenchError) as refused:
+        open_study(question, url, "mine")
+    assert str(refused.value).startswith(fault)
+
+
+def test_a_database_that_breaks_while_a_study_runs_ends_it_in_a_sentence(tmp_path: Path) -> None:
+    question, url = (
+        Question(model="linear", search=("defense.lr=0.1..1",), objective="loss"),
+        f"sqlite:///{tmp_path}/db",
+    )
+    study = open_study(question, url, "mine")
+    with closing(sqlite3.connect(tmp_path / "db")) as database, database:
+        database.execute("drop table trials")
+    with pytest.raises(EcgbenchError, match="the database of the study cannot be used"):
+        Tuning(question, study, Runner(discover(), DataRoot(), Store(tmp_path / "store"))).run(1)
 
 
 def test_a_live_process_is_left_alone_and_a_gone_one_is_not() -> None:
