@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecgbench.cli.options import gathered
+from ecgbench.cli.options import gathered, remark
 
 if TYPE_CHECKING:
     from ecgbench.cli.grid import GridReporter
@@ -64,7 +64,10 @@ class Engaged:
             return cells
         failures = Failures(runner.store)
         failed = {cell for cell in cells if failures.of(CellJob.of(cell, runner.catalog)) is not None}
-        return [cell for cell in cells if cell in failed or runner.kept(cell) is not None]
+        chosen = [cell for cell in cells if cell in failed or runner.kept(cell) is not None]
+        if not chosen:
+            remark("none of these cells has failed, and none is kept; without --retry failed they are run.")
+        return chosen
 
     @contextmanager
     def run(

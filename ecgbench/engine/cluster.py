@@ -231,8 +231,13 @@ async def _reach(address: str) -> None:
     from distributed.comm.core import connect
     from distributed.security import Security
 
-    comm = await connect(address, timeout=CONNECT, **Security().get_connection_args("client"))
-    await comm.close()
+    arguments = Security().get_connection_args("client")
+    try:
+        async with asyncio.timeout(CONNECT + SECOND):  # connect itself waits for ever for a word of who is there
+            comm = await connect(address, timeout=CONNECT, **arguments)
+            await comm.close()
+    except TimeoutError:
+        raise TimeoutError("somebody is there, but says nothing") from None
 
 
 def _other_code(who: str, found: str) -> EcgbenchError:

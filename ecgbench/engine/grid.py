@@ -143,7 +143,7 @@ class Grid:
     def _failure(self, job: Job, ended: Ended) -> Failure | None:
         if ended.end != "ok":
             return Failure(job=job, status="failed", reason=ended.reason, log=ended.log)
-        return None if ended.failure is None else msgspec.structs.replace(ended.failure, log=ended.log)
+        return None if ended.failure is None else msgspec.structs.replace(ended.failure, job=job, log=ended.log)
 
     def _settled(self, job: CellJob, failure: Failure | None, ended: Ended) -> int:
         number = self._numbers[job]

@@ -179,8 +179,10 @@ Message = Done | Ends | Tells
 
 
 def told(progress: Progress) -> Tells:
-    """Progress as a message."""
-    return Tells(type(progress).__name__, [getattr(progress, name) for name in type(progress).__slots__])
+    """Progress as a message; what no text may hold, such as a part of a sign, is replaced by a question mark."""
+    values = [getattr(progress, name) for name in type(progress).__slots__]
+    whole = [value.encode(errors="replace").decode() if isinstance(value, str) else value for value in values]
+    return Tells(type(progress).__name__, whole)
 
 
 def heard(message: Tells) -> Progress | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -22,12 +23,16 @@ from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.progress import Progress
 from ecgbench.engine.request import Done, Ends, Failure, Message, Request, heard
 from ecgbench.runs.faults import plain
+from ecgbench.storage.files import unique
 
 COMMAND = (sys.executable, "-P", "-m", "ecgbench.engine.child")
 GRACE = 3.0
 """Seconds between SIGTERM, on which a job leaves its last checkpoint as it is, and SIGKILL."""
 EVERY = 0.02
 """Seconds between two looks at a child: memory grows by some 0.1 GB in that time."""
+MARK = "ECGBENCH_JOB"
+"""A variable by which all that a child has started is known."""
+CLOCK = 2.0  # seconds by which the time when a process was created may be wrong
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**46)}
 """glibc gives every block above 32 MiB back when it is freed, and a training asks for the same ones at every step: the
@@ -88,23 +93,26 @@ class Child:
     """A fresh interpreter that waits for its job, in a session of its own."""
 
     process: subprocess.Popen[bytes]
+    mark: str
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     last: Message | None = None
     readers: list[threading.Thread] = field(default_factory=list)
     started: set[psutil.Process] = field(default_factory=set)
+    began: float = field(default_factory=time.time)
 
     @classmethod
     def start(cls, threads: int, command: Sequence[str] = COMMAND) -> Child:
         """Start one; torch and the plugins that are installed are loaded while it waits."""
+        mark = unique()
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(threads),
+            env=environment(threads) | {MARK: mark},
             start_new_session=True,
         )
-        child = cls(process)
+        child = cls(process, mark)
         child._read(child._collect)
         return child
 
@@ -122,6 +130,7 @@ class Child:
             with suppress(psutil.Error):
                 each.kill()
         self.process.wait()
+        self._kill_marked()
         psutil.wait_procs(self.started, timeout=1)
         with suppress(OSError):  # a job that it has not read
             stdin = self.process.stdin
@@ -136,6 +145,14 @@ class Child:
         """Remember the processes that it has started, which can no longer be told when it is dead."""
         with suppress(psutil.Error):
             self.started |= set(psutil.Process(self.process.pid).children(recursive=True))
+
+    def _kill_marked(self) -> None:
+        """End what it has started and then lost: a process in a session of its own whose parent is gone."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.create_time() > self.began - CLOCK and process.environ().get(MARK) == self.mark:
+                    process.kill()
+                    self.started.add(process)
 
     def holds_more(self, limit: int) -> bool:
         """Whether it and what it has started hold more bytes than `limit` that no other process shares."""
@@ -207,16 +224,19 @@ def supervise(
     ended = Ended(how, 0 if cut else abs(code), tuple(child.lines), time.monotonic() - began, limits)
     if isinstance(child.last, Done):
         return replace(ended, end="ok", number=0, failure=child.last.failure)
-    if isinstance(child.last, Ends):
+    if isinstance(child.last, Ends) and code == child.last.code:  # a plugin may have written such a line
         return replace(ended, end="ok", number=0, ends=child.last)
     return ended
 
 
 def _awaited(child: Child, limits: Limits, stopped: Callable[[], bool]) -> End | None:
-    """Why a child has to end before it has said that it is done; None where it has said so, or died."""
+    """Why a child has to end before it has said that it is done; None where it has said so, or died.
+
+    One that says what ends the run dies by itself.
+    """
     began = time.monotonic()
     looks = 0
-    while child.alive and child.last is None:
+    while child.alive and not isinstance(child.last, Done):
         time.sleep(EVERY)
         looks += 1
         if looks % 25 == 0:
@@ -234,7 +254,7 @@ def parse_duration(text: str) -> float:
     """Seconds of "90s", "10m", "1.5h" or "90". Raises EcgbenchError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     seconds = 0.0 if found is None else float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise EcgbenchError(f"the time {text!r} is given; expected such as 90s, 10m or 1.5h.")
     return seconds
 
@@ -243,9 +263,10 @@ def parse_memory(text: str) -> int:
     """Bytes of "4GB", "500MB" or "2GiB". Raises EcgbenchError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", text.strip().lower())
     unit = None if found is None else UNITS.get(found[2].upper())
-    if found is None or unit is None or float(found[1]) <= 0:
+    size = 0.0 if found is None or unit is None else float(found[1]) * unit
+    if not 1 <= size < math.inf:
         raise EcgbenchError(f"the memory {text!r} is given; expected such as 4GB or 500MB.")
-    return int(float(found[1]) * unit)
+    return int(size)
 
 
 def environment(threads: int) -> dict[str, str]:

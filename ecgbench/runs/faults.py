@@ -112,6 +112,11 @@ def plain(error: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def met_own_limit(error: BaseException) -> bool:
+    """Whether it came of a limit that each process meets by itself: the files that it has open."""
+    return any(isinstance(one, OSError) and one.errno == errno.EMFILE for one in _chain(error))
+
+
 def _parts(cell: Cell) -> list[Any]:
     """All plugin values that a cell is made of."""
     found: list[Any] = []

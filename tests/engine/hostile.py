@@ -5,12 +5,14 @@ import ctypes
 import gc
 import os
 import random
+import resource
 import signal
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NoReturn
@@ -63,6 +65,20 @@ def memory() -> None:
 def stdout() -> None:
     sys.stdout.write("SPOILED STDOUT\n")
     os.write(1, b"RAW WRITE\n")
+
+
+def hold() -> None:
+    """Keeps all other threads of the process waiting."""
+    os.write(2, b"held\n")
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def leak() -> None:
+    """Leaves no file to be opened."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with suppress(OSError):
+        while True:
+            os.dup(2)
 
 
 def signals() -> None:
@@ -140,6 +156,9 @@ ACTS: Mapping[str, Callable[[], object]] = {
     "osexit0": lambda: os._exit(0),
     "segv": lambda: ctypes.string_at(0),
     "hang": hang,
+    "hold": hold,
+    "ask": input,
+    "leak": leak,
     "deaf": deaf,
     "memory": memory,
     "stdout": stdout,

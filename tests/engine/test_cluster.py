@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -117,6 +118,10 @@ def test_what_cannot_do_the_jobs_is_refused_before_any_is_sent(
     for place in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "elsewhere", str(tmp_path / "file")):
         answer = ecgbench(tmp_path, *words, "--engine", "dask", "--scheduler", place)
         assert answer.code == 2 and f"no scheduler answers at {place!r}" in sentence(answer)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        answer = ecgbench(tmp_path, *words, "--engine", "dask", "--scheduler", place)
+        assert answer.code == 2 and "somebody is there, but says nothing" in sentence(answer)
     for options in (("--engine", "dask"), ("--scheduler", "x"), ("--engine", "dask", "--scheduler", "x", "-j", "2")):
         assert ecgbench(tmp_path, *words, *options).code == 2
 

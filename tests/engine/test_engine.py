@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,9 +17,9 @@ import pytest
 
 import ecgbench as package
 from ecgbench.core.errors import EcgbenchError
-from ecgbench.engine.request import Request
+from ecgbench.engine.request import Done, Message, Request
 from ecgbench.engine.supervisor import COMMAND
-from ecgbench.runs.job import VictimJob
+from ecgbench.runs.job import CellJob, VictimJob
 from tests.command_line import BEATS, TINY, ecgbench, environment, finished, sentence, spawn
 from tests.engine.hostile import FILE, HOSTILE
 from tests.engine.records import PATIENCE, figures
@@ -43,6 +44,8 @@ def test_a_job_that_dies_is_a_failed_row_and_the_others_are_those_of_one_process
     assert again.code == 0 and again.out.encode() == records[0].json() + b"\n"
     words = (*TINY, *HOSTILE, "-a", "pgd", "-a", "fgsm", *EPS, "--isolate", "--json", "--retry", "failed")
     assert [record["attack"] for record in ecgbench(apart, "run", *words).records] == ["fgsm"]
+    nothing = ecgbench(apart, "run", *TINY, "-a", "pgd", *EPS, "--isolate", "--retry", "failed")
+    assert nothing.code == 0 and nothing.err.startswith("note: none of these cells has failed, and none is kept;")
 
 
 def test_a_signal_ends_the_jobs_which_leave_their_states(tmp_path: Path) -> None:
@@ -68,20 +71,49 @@ def test_a_signal_ends_the_jobs_which_leave_their_states(tmp_path: Path) -> None
     assert any(states.glob("victims-*/*.safetensors"))
 
 
-def test_a_job_ends_when_whoever_started_it_is_gone(tmp_path: Path) -> None:
-    victim = VictimJob(dataset=LONG, model="linear", defense="none[epochs=1000000]", seed=0)
-    request = Request(job=victim, store=str(tmp_path / "store"), entries=str(tmp_path / "store"))
+def asked(folder: Path, defense: str, *plugins: str) -> subprocess.Popen[bytes]:
+    """A process that trains a victim."""
+    victim: dict[str, Any] = {"dataset": LONG, "model": "linear", "defense": defense, "seed": 0, "plugins": plugins}
+    cell = CellJob(**victim, attack="fgsm", threat="linf", protocol="standard", eps=(0.05,))
+    store = str(folder / "store")
+    request = Request(job=VictimJob(**victim), cells=(cell,), store=store, entries=store)
+    pipe = subprocess.PIPE
     child = subprocess.Popen(
-        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment(tmp_path)
+        COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, env=environment(folder)
     )
-    with child:
-        assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(msgspec.json.encode(request) + b"\n")
-        child.stdin.flush()
-        while b'"Epoch"' not in child.stdout.readline():  # it is at work
+    assert child.stdin is not None
+    child.stdin.write(msgspec.json.encode(request) + b"\n")
+    child.stdin.flush()
+    return child
+
+
+@pytest.mark.parametrize(
+    ("defense", "at_work"),
+    [
+        ("none[epochs=1000000]", "Epoch"),
+        pytest.param("hostile[act=hold]", "held", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux")),
+    ],
+)
+def test_a_job_ends_when_whoever_started_it_is_gone(defense: str, at_work: str, tmp_path: Path) -> None:
+    with asked(tmp_path, defense, FILE) as child:
+        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+        heard = child.stdout if at_work == "Epoch" else child.stderr
+        while at_work.encode() not in heard.readline():
             assert child.poll() is None
         child.stdin.close()  # as the system does when a process dies
         assert child.wait(PATIENCE) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [("ask", "EOFError in defense hostile[act=ask]"), ("leak", "the job has too many files open")],
+)
+def test_a_job_that_has_used_up_its_process_fails_alone(act: str, reason: str, tmp_path: Path) -> None:
+    with asked(tmp_path, f"hostile[act={act}]", FILE) as child:
+        assert child.stdout is not None
+        (*_, last) = child.stdout
+    end = msgspec.json.decode(last, type=Message)
+    assert isinstance(end, Done) and end.failure is not None and end.failure.reason.startswith(reason)
 
 
 def test_replaced_code_of_the_host_fails_its_cell_in_one_process_too(tmp_path: Path) -> None:

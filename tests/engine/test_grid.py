@@ -21,7 +21,7 @@ from ecgbench.core.progress import Progress
 from ecgbench.engine import Ended, Engine, Failures, Finished, Limits, Listener
 from ecgbench.engine.child import do
 from ecgbench.engine.grid import KILLED
-from ecgbench.engine.request import Ends, Request
+from ecgbench.engine.request import Ends, Failure, Request
 from ecgbench.engine.workers import Began, Event, Over
 from ecgbench.results.record import Record
 from ecgbench.runs.job import CellJob, Job, VictimJob, jobs
@@ -190,6 +190,15 @@ def test_a_job_without_result_is_a_failed_cell(place: Place) -> None:
     assert record.error == "the job ended without a result"
     failure = Failures(place.runner.store).of(here.begun[-1])
     assert failure is not None and failure.log == ("last words",)
+
+
+def test_a_failure_is_that_of_the_job_whoever_it_names(place: Place) -> None:
+    fgsm, identity = place.grid(attack=("fgsm", "identity"))
+    other = CellJob.of(identity, place.runner.catalog)
+    here = Here({"attack='fgsm'": [Ended("ok", failure=Failure(job=other, status="failed", reason="made up"))]})
+    (record,) = place.run([fgsm], here).values()
+    failures = Failures(place.runner.store)
+    assert record.error == "made up" and failures.of(other) is None and failures.of(here.begun[-1]) is not None
 
 
 def test_a_stop_begins_no_job_and_what_ends_a_run_is_raised(place: Place) -> None:

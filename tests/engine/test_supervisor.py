@@ -7,13 +7,14 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from ecgbench.core.errors import DataError, EcgbenchError, StoreError
 from ecgbench.core.progress import Epoch, Failed, Note, Progress, Started, SweepProgress
 from ecgbench.engine import supervisor
-from ecgbench.engine.request import Ends, Request, heard, told
+from ecgbench.engine.request import Ends, Request, Tells, heard, told
 from ecgbench.engine.supervisor import Child, Ended, Limits, parse_duration, parse_memory, supervise
 from ecgbench.runs.job import VictimJob
 
@@ -25,6 +26,7 @@ def say(text):
     os.write(1, text.encode() + b"\\n")
 """
 FREE = Limits()
+ENDS = 'say(\'{"type":"Ends","code":5,"text":"no recordings."}\')'
 DONE = 'say(\'{"type":"Done"}\')'
 
 
@@ -132,6 +134,27 @@ time.sleep(1000)
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_child_has_lost_ends_with_it(tmp_path: Path) -> None:
+    own = tmp_path / "pid"
+    loses = f"""
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in (0, 1, 2):
+            os.close(number)
+        open("{own}.part", "w").write(str(os.getpid()))
+        os.rename("{own}.part", "{own}")
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+while not os.path.exists("{own}"):
+    time.sleep(0.01)
+"""
+    assert ended(loses + DONE)[0].end == "ok"
+    pid = int(own.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_run_that_stops_gives_the_job_time_to_keep_its_state(tmp_path: Path) -> None:
     stop = threading.Event()
     kept = tmp_path / "kept"
@@ -164,10 +187,21 @@ def test_progress_comes_through_and_noise_does_not() -> None:
 
 
 def test_what_ends_the_run_comes_as_the_error_it_was() -> None:
-    found, _ = ended('say(\'{"type":"Ends","code":5,"text":"no recordings."}\')')
+    found, _ = ended(f"{ENDS}; os._exit(5)")
     assert found.ends is not None and isinstance(found.ends.error(), DataError)
     assert str(found.ends.error()) == "no recordings."
     assert type(Ends(1, "x").error()) is StoreError and type(Ends(2, "x").error()) is EcgbenchError
+
+
+@pytest.mark.parametrize(("then", "end"), [(DONE, "ok"), ("os._exit(3)", "exit")])
+def test_a_child_that_goes_on_has_not_ended_the_run(then: str, end: str) -> None:
+    found, _ = ended(f"{ENDS}; time.sleep(0.1); {then}")
+    assert found.end == end and found.ends is None
+
+
+def test_a_traceback_that_no_text_may_hold_is_told() -> None:
+    words = msgspec.json.encode(told(Failed("File \udcff, line 1")))
+    assert heard(msgspec.json.decode(words, type=Tells)) == Failed("File ?, line 1")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +211,7 @@ def test_times_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1s", "10 days", "m", "1e3", "nan"])
+@pytest.mark.parametrize("text", ["", "0", "-1s", "10 days", "m", "1e3", "nan", "9" * 400])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(EcgbenchError, match="expected such as 90s"):
         parse_duration(text)
@@ -188,7 +222,7 @@ def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_memory(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "4", "0GB", "4G", "-1GB", "lots"])
+@pytest.mark.parametrize("text", ["", "4", "0GB", "4G", "-1GB", "lots", "0.1B", f"{'9' * 400}TB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(EcgbenchError, match="expected such as 4GB"):
         parse_memory(text)
