@@ -158,10 +158,8 @@ def test_what_cannot_be_used_is_said_in_a_sentence(tmp_path: Path, options: tupl
     ],
 )
 def test_a_study_that_is_damaged_or_of_others_is_refused_in_a_sentence(tmp_path: Path, damage: str, fault: str) -> None:
-    question, url = (
-        Question(model="linear", search=("defense.lr=0.1..1",), objective="loss"),
-        f"sqlite:///{tmp_path}/db",
-    )
+    question = Question(model="linear", search=("defense.lr=0.1..1",), objective="loss")
+    url = f"sqlite:///{tmp_path}/db"
     open_study(question, url, "mine").ask()
     with closing(sqlite3.connect(tmp_path / "db")) as database, database:
         database.execute(damage)
@@ -171,10 +169,8 @@ def test_a_study_that_is_damaged_or_of_others_is_refused_in_a_sentence(tmp_path:
 
 
 def test_a_database_that_breaks_while_a_study_runs_ends_it_in_a_sentence(tmp_path: Path) -> None:
-    question, url = (
-        Question(model="linear", search=("defense.lr=0.1..1",), objective="loss"),
-        f"sqlite:///{tmp_path}/db",
-    )
+    question = Question(model="linear", search=("defense.lr=0.1..1",), objective="loss")
+    url = f"sqlite:///{tmp_path}/db"
     study = open_study(question, url, "mine")
     with closing(sqlite3.connect(tmp_path / "db")) as database, database:
         database.execute("drop table trials")
