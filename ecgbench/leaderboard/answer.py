@@ -19,6 +19,8 @@ NOTHING = 0.05
 """A victim whose interval ends below has nothing left to be ranked by."""
 LONGEST = 8
 """Rows of an answer."""
+MOST = 8
+"""Answers of the first page."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Answer:
 
     section: Section
     placed: tuple[Placed, ...]
+
+    @property
+    def trusted(self) -> tuple[Placed, ...]:
+        """The victims without a flag."""
+        return tuple(one for one in self.placed if one.certainty is not None)
 
     @property
     def unmet(self) -> tuple[str, ...]:
@@ -70,6 +77,12 @@ def answers(names: Names) -> list[Answer]:
     return sorted(found, key=order)
 
 
+def at_first_sight(found: Sequence[Answer]) -> list[Answer]:
+    """The answers that the first page gives, of all in order: those that name a victim without a flag, if any does."""
+    sure = [one for one in found if one.trusted]
+    return list(sure or found)[:MOST]
+
+
 def answer_of(section: Section, names: Names) -> Answer:
     """The victims of a section and how sure their places are."""
     ranking = [victim for victim in section.victims if victim.ranks]
@@ -100,7 +113,7 @@ def by_patient(section: Section) -> bool:
 
 def verdict(answer: Answer) -> str:
     """One sentence to three: who is best, by how much, how sure, and how much of it is proven."""
-    trusted = [one for one in answer.placed if one.certainty is not None]
+    trusted = answer.trusted
     said = _verdict(answer, trusted)
     if trusted:
         best, headline = trusted[0].victim, answer.section.headline

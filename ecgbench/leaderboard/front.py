@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ecgbench.leaderboard.answer import LONGEST, Answer, Placed, answers, caveats, verdict
+from ecgbench.leaderboard.answer import LONGEST, Answer, Placed, answers, at_first_sight, caveats, verdict
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
 from ecgbench.leaderboard.naming import Names, dataset_page, study_page, victim_page, who
@@ -30,12 +30,13 @@ def front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> 
 
 def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Block]:
     found = answers(names)
-    for answer in found:
+    shown = at_first_sight(found)
+    for answer in shown:
         yield from _answer(answer, names, found)
     yield Paragraph(READING)
-    if any(one.victim.sides for answer in found for one in answer.placed):
+    if any(one.victim.sides for answer in shown for one in answer.placed):
         yield Paragraph(BOTH_SIDES)
-    yield Bullets(tuple(more(names, records, studies)))
+    yield Bullets(tuple(more(names, records, studies, [one for one in found if one not in shown])))
 
 
 def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[Block]:
@@ -95,11 +96,14 @@ def ahead_words(one: Placed) -> str:
     return f"{signed(ahead.value)} {span(ahead.interval)}{'' if ahead.distinguishable else ' ≈'}"
 
 
-def more(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Text]:
-    """The pages behind this one."""
+def more(
+    names: Names, records: Sequence[Record], studies: Sequence[Study], unshown: Sequence[Answer]
+) -> Iterator[Text]:
+    """The pages behind this one, with the verdicts that it has no table for."""
+    verdicts = {one.section.dataset: f". {verdict(one)}" for one in unshown}
     for dataset, name in sorted(names.datasets.items(), key=lambda item: item[1]):
         rows = sum(len(part.rows) for part in names.of_dataset(dataset))
-        yield Link(name, dataset_page(dataset)), f": {counted(rows, 'row')}"
+        yield Link(name, dataset_page(dataset)), f": {counted(rows, 'row')}{verdicts.get(dataset, '')}"
     for study in studies:
         near = agreements(pairs(study, records))
         if near:

@@ -240,11 +240,11 @@ def test_a_smaller_budget_of_the_strict_attack_is_said() -> None:
 def test_patients_on_both_sides_are_said_to_flatter() -> None:
     rows = [
         row(made_up(["0", "0"]), notes=("intra-patient",)),
-        row(made_up(["0", "0"], clean="01234"), dataset="beats[split=inter-patient]", notes=("inter-patient",)),
+        row(made_up(["0", "0"], clean="0"), dataset="beats[split=inter-patient]", notes=("inter-patient",)),
     ]
     text = page(rows, "README.md")
     assert text.index("inter-patient") < text.index("flatters every figure")
-    assert "1 defense of both splits score 1.000 when clean here, 0.500 on patients never met." in text
+    assert "1 defense of both splits score 1.000 when clean here, 0.900 on patients never met." in text
 
 
 def test_splits_of_the_same_recordings_stand_together() -> None:
@@ -269,6 +269,24 @@ def test_attacks_are_measured_against_all_together() -> None:
 def test_made_up_data_stands_at_the_end() -> None:
     text = page(small_board(), "README.md")
     assert text.index("## beats") < text.index("## beats-2") < text.index("The data is made up")
+
+
+def headings(rows: list[Published]) -> list[str]:
+    return [line[3:] for line in page(rows, "README.md").splitlines() if line.startswith("## ")]
+
+
+def test_a_dataset_whose_victims_are_all_flagged_has_a_line_and_no_table() -> None:
+    doubted = [row(made_up(["0", "0"]), dataset="alpha", checks=raised("LOSS"))]
+    assert headings([*doubted, row(made_up(["0", "0"]))]) == ["beats"]
+    text = page([*doubted, row(made_up(["0", "0"]))], "README.md")
+    assert "- [alpha](pages/alpha.md): 1 row. No victim ranks without a flag at eps 0.1 mV.\n" in text
+    assert headings(doubted) == ["alpha"]
+
+
+def test_the_first_page_has_eight_tables_and_the_verdicts_of_the_rest() -> None:
+    rows = [row(made_up(["0", "0"]), dataset=f"set{at}") for at in range(10)]
+    assert headings(rows) == [f"set{at}" for at in range(8)]
+    assert "- [set9](pages/set9.md): 1 row. None keeps 0.900 " in page(rows, "README.md")
 
 
 def test_a_section_says_what_its_rows_have_in_common() -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from ecgbench.core.errors import StoreError, accessing
 from ecgbench.figures import Figure, draw, fault
-from ecgbench.leaderboard.answer import LONGEST, answers, caveats, verdict
+from ecgbench.leaderboard.answer import LONGEST, answers, at_first_sight, caveats, verdict
 from ecgbench.leaderboard.board import STUDIES, pages_behind, with_standing
 from ecgbench.leaderboard.bounds import BOTH_SIDES, bracket, decided
 from ecgbench.leaderboard.check_rows import KnownDatasets
@@ -93,15 +93,16 @@ def table_pages(html: Html, every: Sequence[Entry]) -> dict[str, bytes]:
 
 def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> dict[str, object]:
     found = answers(names)
+    shown = at_first_sight(found)
     return {
         "names": names,
         "rows": len(records),
-        "answers": [(one, verdict(one), caveats(one, found)) for one in found],
+        "answers": [(one, verdict(one), caveats(one, found)) for one in shown],
         "longest": LONGEST,
         "bracket": bracket,
         "decided": decided,
         "both_sides": BOTH_SIDES,
-        "proven": any(one.victim.sides for answer in found for one in answer.placed),
+        "proven": any(one.victim.sides for answer in shown for one in answer.placed),
         "rank": rank_words,
         "ahead": ahead_words,
         "who": who,
@@ -111,7 +112,7 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
         "dataset_page": dataset_page,
         "flags_page": FLAGS_PAGE,
         "reading": READING,
-        "more": list(more(names, records, studies)),
+        "more": list(more(names, records, studies, [one for one in found if one not in shown])),
     }
 
 
