@@ -17,8 +17,9 @@ from ecgbench.studies.study import Study
 README = "README.md"
 READING = """\
 How to read it: robust accuracy at the headline eps in the worst case over all attacks that ran, an upper bound that \
-a stronger attack may lower; brackets hold 95 % intervals over patients (the widest of several seeds); rank with its \
-interval, 95 % for all victims of a table together; ≈ marks a victim that is not distinguishable from the next."""
+a stronger attack may lower; brackets hold 95 % intervals over patients (from the lowest to the highest end over \
+seeds); rank with its interval, 95 % for all victims of a table together; ≈ marks a victim that is not distinguishable \
+from the next."""
 
 
 def front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Page:

@@ -46,7 +46,8 @@ class BandLimited(Attack):
     `steps` steps of `rel_step * eps` go along the gradient's part in the band; `loss` and `start` are those of `pgd`.
 
     `band-limited` ends at 15 Hz, where the filter of `sap` does (-3 dB at 14.8 Hz), `baseline-wander` at 1 Hz. Moody,
-    Muldrow and Mark 1984 (Computers in Cardiology 11, 381) recorded such noise of electrodes, muscles and baseline.
+    Muldrow and Mark 1984 (Computers in Cardiology 11, 381) recorded such noise of electrodes, muscles and baseline, of
+    which that of muscles reaches far beyond 15 Hz.
     Friesen et al. 1990 (IEEE Trans. Biomed. Eng. 37, 85) model muscle noise by 10 % and drift of the baseline by 15 %
     of an ECG's height: 0.2 mV for one of 1.3 to 2 mV. A wave is less than the ball allows, so this is no worst case.
     """
