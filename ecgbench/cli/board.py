@@ -63,8 +63,8 @@ def perturbations(datasets: tuple[str, ...], place: Place) -> None:
 
     For embedded data, and where the licence of recordings allows it.
     """
+    from ecgbench.leaderboard.naming import RESULTS
     from ecgbench.leaderboard.perturbations import write_perturbations
-    from ecgbench.leaderboard.victim_pages import RESULTS
     from ecgbench.results.published import read_results
     from ecgbench.runs.saved import saved_perturbations
 

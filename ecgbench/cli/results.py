@@ -68,8 +68,8 @@ def compare(first: str, second: str, store: str | None) -> None:
 
 def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:
     """A record and its outcomes, from a published file or the store."""
+    from ecgbench.results.kept import kept_record
     from ecgbench.results.published import read_published
-    from ecgbench.results.record import read_record
     from ecgbench.storage.arrays import unpack
 
     if key.endswith(".json"):
@@ -78,13 +78,7 @@ def _read(key: str, store: str | None) -> tuple[Record, Outcomes]:
             raise EcgbenchError(f"{key} has no outcomes beside it; expected {Path(key).with_suffix('.npz')}.")
         return published.record, published.outcomes
     kept = _store(store)
-    matches = [name for name, _ in kept.identities("records") if name.startswith(key)]
-    if len(matches) != 1:
-        raise EcgbenchError(f"{len(matches)} records begin with {key!r}; expected one (see: ecgbench results show).")
-    files = kept.get("records", matches[0])
-    if files is None:
-        raise EcgbenchError(f"record {key} was damaged; run its cell again.")
-    record = read_record(files["record.json"], f"record {key}")
+    record = kept_record(kept, key)
     outcomes = kept.get("outcomes", record.provenance.outcomes) if record.provenance else None
     if outcomes is None:
         raise EcgbenchError(f"the outcomes of record {key} are gone; run its cell again.")

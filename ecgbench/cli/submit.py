@@ -30,7 +30,7 @@ def submit() -> None:
 def pack(records: tuple[str, ...], folder: str, nonce: str | None, place: Place) -> int:
     """Put kept RECORDS, by the beginnings of their keys, into FOLDER with outcomes and victims, and check it.
 
-    Example: ecgbench submit pack 1864d84cb25d my-submission
+    Example: ecgbench submit pack KEY my-submission
     """
     from ecgbench.submissions.folder import pack as packed
 

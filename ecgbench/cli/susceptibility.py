@@ -62,6 +62,7 @@ class _Row:
 def _rows(runner: Runner, names: Sequence[str]) -> list[_Row]:
     """In the order given. Raises EcgbenchError where one is given twice, which would be compared with itself."""
     from ecgbench.core.errors import EcgbenchError
+    from ecgbench.results.kept import kept_record
     from ecgbench.results.published import read_published
 
     found: dict[str, _Row] = {}
@@ -69,7 +70,7 @@ def _rows(runner: Runner, names: Sequence[str]) -> list[_Row]:
         if name.endswith(".json"):
             row = _Row(read_published(Path(name)).record, _leaderboard_of(Path(name)))
         else:
-            row = _Row(_record(runner, name))
+            row = _Row(kept_record(runner.store, name))
         if row.record.key in found:
             raise EcgbenchError(f"record {row.record.key[:12]} is given twice; expected each record once.")
         found[row.record.key] = row
@@ -88,19 +89,6 @@ def _report(runner: Runner, row: _Row, draws: int) -> Report:
     record = row.record
     words = f"{record.dataset} {record.model} {record.defense} {record.attack} seed {record.seed}"
     return report(words, record.headline, _saved(runner, row), record.classes, _measurements(runner, record), draws)
-
-
-def _record(runner: Runner, name: str) -> Record:
-    from ecgbench.core.errors import EcgbenchError
-    from ecgbench.results.record import read_record
-
-    matches = [key for key, _ in runner.store.identities("records") if key.startswith(name)]
-    if len(matches) != 1:
-        raise EcgbenchError(f"{len(matches)} records begin with {name!r}; expected one (see: ecgbench results show).")
-    files = runner.store.get("records", matches[0])
-    if files is None:
-        raise EcgbenchError(f"record {name} was damaged; run its cell again.")
-    return read_record(files["record.json"], f"record {name}")
 
 
 def _saved(runner: Runner, row: _Row) -> Perturbations:

@@ -21,13 +21,13 @@ from ecgbench.leaderboard.figures import FIGURES
 from ecgbench.leaderboard.flags_page import flags_page
 from ecgbench.leaderboard.front import README, front
 from ecgbench.leaderboard.markdown import markdown
-from ecgbench.leaderboard.naming import PAGES, Names
+from ecgbench.leaderboard.naming import PAGES, RESULTS, Names
 from ecgbench.leaderboard.page import Page
 from ecgbench.leaderboard.perturbations import faults_of_perturbations
 from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.study_pages import study_pages
 from ecgbench.leaderboard.titles import Titles, read_titles
-from ecgbench.leaderboard.victim_pages import RESULTS, victim_pages
+from ecgbench.leaderboard.victim_pages import victim_pages
 from ecgbench.results.bounds import Bounds
 from ecgbench.results.certificate_faults import certificate_faults
 from ecgbench.results.published import Published, find, read_results

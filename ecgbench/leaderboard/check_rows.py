@@ -11,6 +11,7 @@ from ecgbench.core.data import Task
 from ecgbench.core.dataroot import DataRoot
 from ecgbench.core.errors import DataError, EcgbenchError, StoreError
 from ecgbench.evaluation.sweep import Protocol
+from ecgbench.leaderboard.naming import RESULTS
 from ecgbench.registry.catalog import Catalog, discover
 from ecgbench.results.files import irregular
 from ecgbench.results.labels import FOLDER, Stated, labels_path, read_labels, write_labels
@@ -21,8 +22,6 @@ from ecgbench.runs.cache import Recordings
 from ecgbench.runs.cell import headline_of
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.scoring import goes_on
-
-RESULTS = "results"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ecgbench.results.published import slug
 from ecgbench.results.record import Record
 from ecgbench.storage.store import key_of
 
-PAGES = "pages"
+PAGES, RESULTS = "pages", "results"
 Who = tuple[str, str]
 """Model and defense of a victim."""
 

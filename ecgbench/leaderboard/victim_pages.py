@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ecgbench.leaderboard.bounds import bracket, decided
 from ecgbench.leaderboard.dataset_pages import marks
 from ecgbench.leaderboard.flags_page import BEST_KNOWN, FLAGS_PAGE, OLDER
-from ecgbench.leaderboard.naming import Names, Who, anchor, dataset_page, victim_page, who
+from ecgbench.leaderboard.naming import RESULTS, Names, Who, anchor, dataset_page, victim_page, who
 from ecgbench.leaderboard.page import Block, Code, Heading, Link, Page, Paragraph, Table, Text, parts
 from ecgbench.leaderboard.ranking import RankedVictim, flags
 from ecgbench.leaderboard.sections import Section
@@ -17,8 +17,6 @@ from ecgbench.results.certificates import CertificateRecord
 from ecgbench.results.published import Published, place
 from ecgbench.results.record import Record
 from ecgbench.results.verification import is_older
-
-RESULTS = "results"
 
 
 def victim_pages(names: Names) -> Iterator[Page]:

@@ -42,7 +42,7 @@ def identity(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        plain = _plain(value)
+        plain = plain_number(value)
         return plain if isinstance(plain, int) else repr(plain)
     if isinstance(value, tuple):
         return [identity(item) for item in value]
@@ -53,7 +53,7 @@ def identity(value: Any) -> Any:
     raise EcgbenchError(f"{value!r} cannot be identified; expected a number, a string, a tuple or a plugin.")
 
 
-def _plain(value: float) -> int | float:
+def plain_number(value: float) -> int | float:
     """A whole float as an integer: 1.0, 1 and -0.0, 0 are equal, so they must look the same."""
     return int(value) if value.is_integer() and abs(value) < 2**53 else float(value)
 

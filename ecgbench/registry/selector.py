@@ -19,7 +19,7 @@ from ecgbench.core.interfaces import Attack, Dataset, Defense, Model
 from ecgbench.core.parameters import SWITCHES, MisfitError, Reader, kind, misfit, parameters
 from ecgbench.core.threat import Threat
 from ecgbench.registry.grammar import KEYWORDS, NAME, Selector, SelectorError, Value, parse, spell
-from ecgbench.registry.identity import _plain
+from ecgbench.registry.identity import plain_number
 
 __all__ = [
     "INTERFACES",
@@ -155,7 +155,7 @@ def _written(value: Any, resolver: Resolver) -> Value:
         return value
     if isinstance(value, float) and isfinite(value):
         ratio = Fraction(value).limit_denominator(1000)
-        return ratio if float(ratio) == value and len(repr(value)) > 12 > len(spell(ratio)) else _plain(value)
+        return ratio if float(ratio) == value and len(repr(value)) > 12 > len(spell(ratio)) else plain_number(value)
     if isinstance(value, str):
         bare = NAME.fullmatch(value) and value.lower() not in {*KEYWORDS, *SWITCHES}
         return Selector(value) if bare else value

@@ -12,7 +12,8 @@ from ecgbench.core.errors import DataError, EcgbenchError, StoreError
 from ecgbench.leaderboard.badges import FOLDER as SUBMISSIONS
 from ecgbench.leaderboard.badges import Badge, Report, Verdict, write_report
 from ecgbench.leaderboard.board import of_victims
-from ecgbench.leaderboard.check_rows import RESULTS, KnownDatasets, Rows, faults_of_rows
+from ecgbench.leaderboard.check_rows import KnownDatasets, Rows, faults_of_rows
+from ecgbench.leaderboard.naming import RESULTS
 from ecgbench.registry.identity import differences, identity
 from ecgbench.results.labels import FOLDER
 from ecgbench.results.published import Published, cell, find, publish, slug

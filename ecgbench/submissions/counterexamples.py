@@ -24,8 +24,9 @@ from ecgbench.core.errors import DataError, EcgbenchError, StoreError
 from ecgbench.core.random import stream
 from ecgbench.core.threat import TOLERANCE, Threat
 from ecgbench.core.victim import Victim, chunks, frozen
-from ecgbench.leaderboard.check_rows import RESULTS, Rows
+from ecgbench.leaderboard.check_rows import Rows
 from ecgbench.leaderboard.counterexamples import FOLDER, Counterexamples, about, faults_of_counterexamples, kept
+from ecgbench.leaderboard.naming import RESULTS
 from ecgbench.results.published import Published
 from ecgbench.runs.runner import Runner
 from ecgbench.runs.zoo import CHECKPOINTS, Card, load_victim, published

@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 
 from ecgbench.core.dataroot import digest
-from ecgbench.core.errors import EcgbenchError, StoreError
+from ecgbench.core.errors import EcgbenchError
 from ecgbench.core.interfaces import Dataset
-from ecgbench.leaderboard.check_rows import RESULTS
+from ecgbench.leaderboard.naming import RESULTS
 from ecgbench.results.files import irregular
+from ecgbench.results.kept import kept_record
 from ecgbench.results.published import publish
 from ecgbench.results.record import Record
 from ecgbench.runs.cell import Cell
@@ -35,7 +36,7 @@ def pack(runner: Runner, keys: Sequence[str], folder: Path) -> list[Record]:
     `keys` begin the keys of records. Raises EcgbenchError where one begins none, or several, and for one without
     scores.
     """
-    records = [_kept(runner, key) for key in keys]
+    records = [kept_record(runner.store, key) for key in keys]
     for record in records:
         if record.provenance is None:
             raise EcgbenchError(f"record {record.key[:12]} is {record.status}; expected one with scores.")
@@ -99,16 +100,6 @@ def _of_victim(folder: Path) -> Iterator[str]:
 def _is_small(path: Path, limit: int) -> bool:
     status = path.stat(follow_symlinks=False)
     return stat.S_ISREG(status.st_mode) and status.st_size <= limit
-
-
-def _kept(runner: Runner, key: str) -> Record:
-    known = [name for name, _ in runner.store.identities("records") if name.startswith(key)]
-    if len(known) != 1:
-        raise EcgbenchError(f"{len(known)} kept records begin with {key!r}; expected one (see: ecgbench results).")
-    files = runner.store.get("records", known[0])
-    if files is None:
-        raise StoreError(f"record {known[0][:12]} was damaged; run its cell again.")
-    return msgspec.json.decode(files["record.json"], type=Record)
 
 
 def _publish_victims(record: Record, runner: Runner, checkpoints: Store) -> None:

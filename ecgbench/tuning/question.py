@@ -101,13 +101,14 @@ class Question:
 
     def command(self, cell: Cell, catalog: Catalog) -> list[str]:
         """What runs the cell on the test split, as arguments of `ecgbench`."""
-        kinds = ["dataset", "model", "defense"] + ["attack"] * self.goal().attacks
+        kinds = ("dataset", "model", "defense", "attack")
         words = [
             "run",
             *(word for kind in kinds for word in (f"--{kind}", catalog.canonical(kind, getattr(cell, kind)))),
         ]
         words += ["--threat", self.threat] if self.threat else []
         words += ["--eps", ",".join(repr(eps).removesuffix(".0") for eps in self.eps)] if self.eps else []
+        words += [] if self.limit is None else ["--limit", str(self.limit)]
         return [*words, "--seed", str(self.seed)]
 
 

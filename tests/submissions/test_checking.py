@@ -299,7 +299,7 @@ def test_a_strangers_plugin_from_a_run_to_a_checked_folder_in_one_command(tmp_pa
 
 def test_a_record_that_is_not_kept_is_said(tmp_path: Path) -> None:
     done = ecgbench(tmp_path, "submit", "pack", "abc", str(tmp_path / "mine"))
-    assert done.code != 0 and "0 kept records begin with 'abc'; expected one" in done.err
+    assert done.code != 0 and "0 records begin with 'abc'; expected one" in done.err
 
 
 def test_no_submission_is_said(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_values_are_written_into_the_selectors_that_stay() -> None:
     assert cell.protocol.split == "val" and isinstance(cell.model, Recurrent)
     assert (cell.model.hidden, cell.model.dropout) == (16, 0.25)
     command = question.command(cell, CATALOG)
-    assert command[command.index("--model") + 1] == "lstm[dropout=0.25,hidden=16]" and "--attack" not in command
+    assert command[command.index("--model") + 1] == "lstm[dropout=0.25,hidden=16]"
+    assert command[command.index("--attack") + 1] == "identity"
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,10 @@ def test_the_command_has_the_sizes_of_the_ball_to_the_last_digit() -> None:
         question.cell({"model": "lstm", "defense": "none", "attack": "identity"}, CATALOG), CATALOG
     )
     assert parse_eps(command[command.index("--eps") + 1].split(",")) == question.eps
+
+
+def test_the_command_takes_as_many_samples_as_the_trials_did() -> None:
+    question = Question(model="lstm", search=("model.dropout=0..0.5",), objective="loss", limit=30)
+    cell = question.cell({"model": "lstm", "defense": "none", "attack": "identity"}, CATALOG)
+    command = question.command(cell, CATALOG)
+    assert command[command.index("--limit") + 1] == "30"

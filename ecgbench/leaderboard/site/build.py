@@ -17,7 +17,7 @@ from ecgbench.leaderboard.check_rows import KnownDatasets
 from ecgbench.leaderboard.figures import FIGURES, board_figures
 from ecgbench.leaderboard.flags_page import FLAGS_PAGE, badges_link, best_known_link
 from ecgbench.leaderboard.front import READING, ahead_words, more, rank_words
-from ecgbench.leaderboard.naming import Names, dataset_page, victim_page, who
+from ecgbench.leaderboard.naming import RESULTS, Names, dataset_page, victim_page, who
 from ecgbench.leaderboard.perturbations import read_perturbations
 from ecgbench.leaderboard.sections import sections
 from ecgbench.leaderboard.site.entries import Entry, entries
@@ -27,7 +27,6 @@ from ecgbench.leaderboard.site.row_pages import row_facts
 from ecgbench.leaderboard.site.signals import SignalPlot, maps, plots
 from ecgbench.leaderboard.site.table import COLUMNS, lines
 from ecgbench.leaderboard.titles import read_titles
-from ecgbench.leaderboard.victim_pages import RESULTS
 from ecgbench.leaderboard.wording import number
 from ecgbench.registry.catalog import discover
 from ecgbench.results.bounds import Bounds
