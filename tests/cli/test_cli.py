@@ -544,8 +544,8 @@ def test_a_result_without_its_files_is_made_again(tmp_path: Path) -> None:
             path.unlink()
     again = ecgbench(tmp_path, *FGSM, "--json")
     assert again.code == 0 and again.records[0]["scores"] == first.records[0]["scores"]
-    assert sum("lacks its files" in line for line in again.err.splitlines()) == 1
-    assert len(stages(tmp_path)["damaged"]) == 1
+    assert sum("lacks its files" in line for line in again.err.splitlines()) == 2
+    assert len(stages(tmp_path)["damaged"]) == 2
 
 
 @pytest.mark.parametrize("command", ["show", "compare"])
