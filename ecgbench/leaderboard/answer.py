@@ -77,10 +77,12 @@ def answers(names: Names) -> list[Answer]:
     return sorted(found, key=order)
 
 
-def at_first_sight(found: Sequence[Answer]) -> list[Answer]:
-    """The answers that the first page gives, of all in order: those that name a victim without a flag, if any does."""
+def at_first_sight(found: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+    """The answers of the first page, those that name a victim without a flag if any does, and the rest, in order."""
     sure = [one for one in found if one.trusted]
-    return list(sure or found)[:MOST]
+    shown = list(sure or found)[:MOST]
+    datasets = {one.section.dataset for one in shown}
+    return shown, [one for one in found if one.section.dataset not in datasets]
 
 
 def answer_of(section: Section, names: Names) -> Answer:
@@ -113,8 +115,7 @@ def by_patient(section: Section) -> bool:
 
 def verdict(answer: Answer) -> str:
     """One sentence to three: who is best, by how much, how sure, and how much of it is proven."""
-    trusted = answer.trusted
-    said = _verdict(answer, trusted)
+    trusted, said = answer.trusted, _verdict(answer)
     if trusted:
         best, headline = trusted[0].victim, answer.section.headline
         said += f" Counterexamples leave {figure(best.best_known[headline])}." if headline in best.best_known else ""
@@ -122,7 +123,8 @@ def verdict(answer: Answer) -> str:
     return said
 
 
-def _verdict(answer: Answer, trusted: Sequence[Placed]) -> str:
+def _verdict(answer: Answer) -> str:
+    trusted = answer.trusted
     at = f"eps {number(answer.section.headline)}{eps_in(answer.section.scored)}"
     if not trusted:
         return f"No victim ranks without a flag at {at}."

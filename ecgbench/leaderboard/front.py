@@ -31,13 +31,13 @@ def front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> 
 
 def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> Iterator[Block]:
     found = answers(names)
-    shown = at_first_sight(found)
+    shown, unshown = at_first_sight(found)
     for answer in shown:
         yield from _answer(answer, names, found)
     yield Paragraph(READING)
     if any(one.victim.sides for answer in shown for one in answer.placed):
         yield Paragraph(BOTH_SIDES)
-    yield Bullets(tuple(more(names, records, studies, [one for one in found if one not in shown])))
+    yield Bullets(tuple(more(names, records, studies, unshown)))
 
 
 def _answer(answer: Answer, names: Names, found: Sequence[Answer]) -> Iterator[Block]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ecgbench.core.errors import EcgbenchError
 from ecgbench.registry.identity import differences
-from ecgbench.results.record import Record
+from ecgbench.results.kept import kept_record
 from ecgbench.runs.cell import Cell
 from ecgbench.runs.job import AXES, CellJob, read_job, write_job
 from ecgbench.runs.runner import Planned, Runner
@@ -55,10 +53,7 @@ def _recall(runner: Runner, key: str) -> Cell:
 
 
 def _recorded(runner: Runner, key: str) -> Cell:
-    files = runner.store.get("records", key)
-    if files is None:
-        raise EcgbenchError(f"record {key[:12]} was damaged; run its cell again.")
-    record = msgspec.json.decode(files["record.json"], type=Record)
+    record = kept_record(runner.store, key)
     job = CellJob(
         **{kind: getattr(record, kind) for kind in AXES},
         eps=record.eps,

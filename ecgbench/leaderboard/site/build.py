@@ -92,7 +92,7 @@ def table_pages(html: Html, every: Sequence[Entry]) -> dict[str, bytes]:
 
 def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) -> dict[str, object]:
     found = answers(names)
-    shown = at_first_sight(found)
+    shown, unshown = at_first_sight(found)
     return {
         "names": names,
         "rows": len(records),
@@ -111,7 +111,7 @@ def _front(names: Names, records: Sequence[Record], studies: Sequence[Study]) ->
         "dataset_page": dataset_page,
         "flags_page": FLAGS_PAGE,
         "reading": READING,
-        "more": list(more(names, records, studies, [one for one in found if one not in shown])),
+        "more": list(more(names, records, studies, unshown)),
     }
 
 
